@@ -1,0 +1,89 @@
+"""FederatedEvaluator: models and held-out clients -> metrics overall and over clients."""
+
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils
+from tfx.types.channel import Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from privet.components.evaluate import transforms
+from privet.components.shared import artifacts, files
+
+
+class FederatedEvaluatorSpec(ComponentSpec):
+    """`blessed` is the last blessed servable other than this run's; there may be none."""
+
+    PARAMETERS = {  # noqa: RUF012 (TFX reads plain dicts)
+        "split": ExecutionParameter(type=str),
+        "source_version": ExecutionParameter(type=str),
+    }
+    INPUTS = {  # noqa: RUF012
+        "examples": ChannelParameter(type=artifacts.ClientExamples),
+        "model": ChannelParameter(type=artifacts.FederatedModel),
+        "servable": ChannelParameter(type=artifacts.ServableModel),
+        "blessed": ChannelParameter(type=artifacts.ServableModel, optional=True),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "evaluation": ChannelParameter(type=artifacts.FederatedEvaluation)
+    }
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Evaluates every model on every client of the split as one Beam pipeline."""
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[Any]],
+        output_dict: dict[str, list[Any]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes evaluation.json and per_client/."""
+        servables = {"compressed": artifact_utils.get_single_uri(input_dict["servable"])}
+        if input_dict.get("blessed"):
+            servables["blessed"] = artifact_utils.get_single_uri(input_dict["blessed"])
+        models = transforms.Models(artifact_utils.get_single_uri(input_dict["model"]), servables)
+        with self._make_beam_pipeline() as pipeline:
+            transforms.evaluate(
+                pipeline,
+                artifact_utils.get_single_uri(input_dict["examples"]),
+                exec_properties["split"],
+                models,
+                artifact_utils.get_single_uri(output_dict["evaluation"]),
+            )
+
+
+class FederatedEvaluator(base_beam_component.BaseBeamComponent):
+    """Measures the float, the compressed and the last blessed model on held-out clients.
+
+    Args:
+      examples: ClientExamples.
+      model: FederatedModel, evaluated as `float`.
+      servable: ServableModel, evaluated as `compressed` through its TFLite file.
+      blessed: the last blessed ServableModel, evaluated as `blessed`; may be empty.
+      split: the split to evaluate on.
+    """
+
+    SPEC_CLASS = FederatedEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        examples: Channel,
+        model: Channel,
+        servable: Channel,
+        blessed: Channel | None = None,
+        split: str = "eval",
+    ):
+        folder = Path(__file__).parent
+        spec = FederatedEvaluatorSpec(
+            examples=examples,
+            model=model,
+            servable=servable,
+            blessed=blessed,
+            split=split,
+            source_version=files.source_digest(folder, folder.parent / "shared"),
+            evaluation=Channel(type=artifacts.FederatedEvaluation),
+        )
+        super().__init__(spec=spec)

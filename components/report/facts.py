@@ -1,0 +1,34 @@
+"""Reading the findings of a run's steps out of their artifacts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from privet.components.report.page import RunFacts
+from privet.components.shared import files, layout
+
+_FILES = {  # input of RunReporter -> (field of RunFacts, the artifact's file)
+    "examples": ("statistics", layout.STATISTICS),
+    "ledger": ("ledger", layout.LEDGER),
+    "history": ("history", layout.HISTORY),
+    "compression": ("compression", layout.COMPRESSION),
+    "evaluation": ("evaluation", layout.EVALUATION),
+    "blessing": ("verdict", layout.BLESSING),
+    "infra_blessing": ("infra", layout.INFRA_BLESSING),
+    "pushed": ("pushed", layout.PUSHED),
+}
+
+
+def read_facts(name: str, model_name: str, folders: Mapping[str, str]) -> RunFacts:
+    """The findings of the steps that have run.
+
+    Args:
+      name: of the pipeline.
+      model_name: the name that is served.
+      folders: input of RunReporter -> the artifact's folder; a missing one has not run.
+    """
+    facts: dict[str, Any] = {
+        field: files.read_json(files.join(folders[key], file))
+        for key, (field, file) in _FILES.items()
+        if key in folders
+    }
+    return RunFacts(name=name, model_name=model_name, **facts)

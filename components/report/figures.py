@@ -1,0 +1,406 @@
+"""The report's figures: plain numbers in, one inline SVG each out.
+
+matplotlib draws; `_inline_svg` then turns its file into a part of a web page:
+
+* colours are sentinels (`INK`, `ACCENT`, ...) that become CSS variables, so that a figure follows
+  the page from light to dark;
+* text stays text in the page's own font, so that it can be read aloud, searched and copied;
+* every id gets the figure's name in front, as ids of several figures would otherwise collide;
+* `<title>` and `<desc>` say in words what the picture shows.
+
+A figure is 400 units wide with 11-unit text: 10 px on a phone, 14 px in a column of the desktop
+page. The same numbers give the same bytes: no date, and ids hashed with a fixed salt.
+"""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+INK, MUTED, LINE, SURFACE = "#010201", "#010202", "#010203", "#010204"
+ACCENT, SOFT, SECOND, THIRD = "#010205", "#010206", "#010207", "#010208"
+CSS_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    SURFACE: "var(--surface)",
+    ACCENT: "var(--accent)",
+    SOFT: "var(--soft)",
+    SECOND: "var(--second)",
+    THIRD: "var(--third)",
+}
+
+WIDTH = 400
+TEXT = 12
+SMALL_TEXT = 11
+MOST_LABELS = 24
+
+_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "privet", "text.parse_math": False}
+
+
+@dataclass(frozen=True)
+class ClientHistogram:
+    """How one model's metric spreads over clients.
+
+    Attributes:
+        model: the name shown for the model.
+        edges: bins + 1 rising numbers.
+        counts: clients per bin.
+        median: the median client's metric, or None if it is not known.
+        note: a few words at the row's right, for example the worst client.
+    """
+
+    model: str
+    edges: Sequence[float]
+    counts: Sequence[int]
+    median: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class VariantSize:
+    """One variant of the model and what it weighs, in bytes."""
+
+    name: str
+    raw: int
+    gzip: int
+    served: bool = False
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value of a JSON file can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def byte_size(count: float) -> str:
+    """Writes a number of bytes for people, in powers of ten.
+
+    >>> byte_size(950), byte_size(4100), byte_size(15_600_000)
+    ('950 B', '4.1 kB', '15.6 MB')
+    """
+    if abs(count) < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if abs(count) < 999.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:,.1f} TB"
+
+
+def compact(value: float) -> str:
+    """Writes a number for an axis, in few characters.
+
+    >>> compact(0.925), compact(150), compact(150_000)
+    ('0.925', '150', '150k')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def rounded_up(epsilon: float) -> str:
+    """Writes epsilon with two decimals, never less than what was spent.
+
+    >>> rounded_up(3.99), rounded_up(3.9901)
+    ('3.99', '4.00')
+    """
+    return str(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_CEILING))
+
+
+def epsilon_over_rounds(epsilon_by_round: Sequence[float], target: float | None = None) -> str:
+    """Draws the privacy spent after each round, from 0 before the first, and the target."""
+    spent = [0.0, *epsilon_by_round]
+    rounds = range(len(spent))
+    last = rounded_up(spent[-1])
+    figure, axes = _line_figure(rounds, spent, last, "↑ ε spent", 244)
+    axes.fill_between(rounds, spent, color=ACCENT, alpha=0.12, linewidth=0)
+    axes.set_ylim(0, 1.14 * max(*spent, target or 0.0, 1e-9))
+    if target is not None:
+        axes.axhline(target, color=MUTED, linewidth=1, dashes=(4, 3))
+        _say(axes, f"target {target:g}", (0.02, target), (0, 4), axes.get_yaxis_transform())
+    limit = "" if target is None else f"; the target is {target:g}"
+    description = f"Epsilon rises to {last} over {len(epsilon_by_round)} rounds{limit}."
+    return _inline_svg(figure, "epsilon", "Privacy spent over rounds", description)
+
+
+def metric_over_rounds(rounds: Sequence[int], values: Sequence[float], metric: str) -> str:
+    """Draws the evaluation metric after the rounds in which it was measured."""
+    last = compact(float(f"{values[-1]:.3g}"))
+    figure, axes = _line_figure(rounds, values, last, f"↑ {_shorten(metric, 40)}", 290)
+    if len(rounds) <= 40:
+        axes.plot(rounds, values, "o", color=ACCENT, markersize=4, markeredgewidth=0)
+    axes.margins(y=0.12)
+    description = (
+        f"{metric} goes from {values[0]:.6g} after round {rounds[0]} "
+        f"to {values[-1]:.6g} after round {rounds[-1]}."
+    )
+    return _inline_svg(figure, "metric", f"{metric} over rounds", description)
+
+
+def client_distribution(models: Sequence[ClientHistogram], metric: str) -> str:
+    """Draws one histogram of clients per model, one above the other on the same axes.
+
+    The second, by custom the compressed model that is served, has the strongest colour.
+    """
+    row, gap, top, bottom = 62, 28, 26, 38
+    height = top + len(models) * (row + gap) - gap + bottom
+    figure = _figure(height)
+    low, high = _filled_range(models)
+    tallest = max(max(model.counts) for model in models)
+    for index, model in enumerate(models):
+        base = height - top - index * (row + gap) - row
+        axes = _add_axes(figure, left=34, bottom=base, right=18, height=row)
+        widths = [right - left for left, right in zip(model.edges, model.edges[1:], strict=False)]
+        axes.bar(
+            model.edges[:-1],
+            model.counts,
+            width=widths,
+            align="edge",
+            color=(SOFT, ACCENT, THIRD)[index % 3],
+            edgecolor=SURFACE,
+            linewidth=1,
+        )
+        if model.median is not None:
+            axes.axvline(model.median, color=INK, linewidth=1.5)
+        axes.set_xlim(low, high)
+        axes.set_ylim(0, 1.08 * max(tallest, 1))
+        axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        bold = {"color": INK, "fontsize": TEXT, "fontweight": "bold"}
+        _say(axes, _shorten(model.model, 14), (0, 1), (0, 8), "axes fraction", **bold)
+        _say(axes, _shorten(model.note, 42), (1, 1), (0, 8), "axes fraction", ha="right")
+        axes.tick_params(labelbottom=index == len(models) - 1)
+    axes.set_xlabel(f"{_shorten(metric, 40)} →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
+    medians = (
+        f"{model.model}: median {model.median:.6g}" for model in models if model.median is not None
+    )
+    description = f"One histogram of clients per model; a line is the median. {'; '.join(medians)}."
+    return _inline_svg(figure, "clients", f"{metric} per client", description)
+
+
+def variant_sizes(variants: Sequence[VariantSize]) -> str:
+    """Draws the raw and the gzipped size of every variant, the name above its two bars."""
+    row, top, bottom = 52, 30, 4
+    height = top + len(variants) * row + bottom
+    figure = _figure(height)
+    axes = _add_axes(figure, left=2, bottom=bottom, right=2, height=len(variants) * row)
+    axes.set_axis_off()
+    largest = max(max(variant.raw, variant.gzip) for variant in variants)
+    axes.set_xlim(0, 1.22 * max(largest, 1))
+    axes.set_ylim(len(variants) * row, 0)
+    for index, variant in enumerate(variants):
+        name = _shorten(variant.name, 36) + (" · served" if variant.served else "")
+        weight = "bold" if variant.served else "normal"
+        line = index * row
+        style = {"color": INK, "fontsize": TEXT, "fontweight": weight}
+        _say(axes, name, (0, line + 12), (0, 0), "data", **style)
+        for size, centre, colour in ((variant.raw, 23, SOFT), (variant.gzip, 36, ACCENT)):
+            axes.barh(line + centre, size, height=10, color=colour, linewidth=0)
+            place = (size, line + centre)
+            _say(axes, byte_size(size), place, (6, 0), "data", color=INK, va="center_baseline")
+    _legend(figure, (("■", "raw", SOFT), ("■", "gzip", ACCENT)))
+    sizes = (
+        f"{variant.name}: {byte_size(variant.raw)} raw, {byte_size(variant.gzip)} gzipped"
+        for variant in variants
+    )
+    return _inline_svg(figure, "sizes", "Size of every variant", "; ".join(sizes) + ".")
+
+
+def label_shares(labels_by_split: Mapping[str, Mapping[str, int]]) -> str:
+    """Draws each label's share of the examples: bars for the first split, dots for the others.
+
+    With more than `MOST_LABELS` labels only the most frequent of the first split are drawn.
+    """
+    shares = {
+        split: {label: count / (sum(labels.values()) or 1) for label, count in labels.items()}
+        for split, labels in labels_by_split.items()
+    }
+    first, *others = shares
+    labels = in_order({label for split in shares.values() for label in split})
+    omitted = len(labels) - MOST_LABELS
+    if omitted > 0:
+        labels = sorted(labels, key=lambda label: -shares[first].get(label, 0.0))[:MOST_LABELS]
+    shown = [_shorten(label, 16) for label in labels]
+    top, bottom = 30, 38
+    plot = 19 * len(labels)
+    figure = _figure(top + plot + bottom)
+    left = 12 + 7.5 * max(len(label) for label in shown)
+    axes = _add_axes(figure, left=left, bottom=bottom, right=16, height=plot)
+    lines = range(len(labels))
+    bars = [shares[first].get(label, 0.0) for label in labels]
+    axes.barh(lines, bars, height=0.68, color=SOFT, linewidth=0)
+    dots = dict(zip(others, (SECOND, INK), strict=False))
+    for split, colour in dots.items():
+        dotted = [shares[split].get(label, 0.0) for label in labels]
+        axes.plot(
+            dotted, lines, "o", color=colour, markersize=7, markeredgecolor=SURFACE, clip_on=False
+        )
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=LINE, linewidth=1)
+    axes.set_yticks(lines, shown)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+    axes.set_xlabel("share of examples →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
+    _legend(figure, (("■", first, SOFT), *(("●", split, dots[split]) for split in dots)))
+    rest = f" The {omitted} rarest are not drawn." if omitted > 0 else ""
+    description = f"Each label's share of the examples of {', '.join((first, *dots))}.{rest}"
+    return _inline_svg(figure, "labels", "Examples by label", description)
+
+
+def in_order(labels: set[str]) -> list[str]:
+    """Labels as numbers if all are numbers, else by name."""
+    try:
+        return sorted(labels, key=lambda label: (float(label), label))
+    except ValueError:
+        return sorted(labels)
+
+
+def _figure(height: float) -> Figure:
+    """An empty transparent figure, `WIDTH` x height units at 72 units an inch."""
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+    figure.patch.set_visible(False)
+    return figure
+
+
+def _add_axes(figure: Figure, *, left: float, bottom: float, right: float, height: float) -> Axes:
+    """Axes at a place in units, with only what helps reading: a base line, light lines, numbers."""
+    whole = _height(figure)
+    axes = figure.add_axes(
+        (left / WIDTH, bottom / whole, (WIDTH - left - right) / WIDTH, height / whole)
+    )
+    axes.patch.set_visible(False)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines["bottom"].set_color(MUTED)
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, axis="y", color=LINE, linewidth=1)
+    axes.tick_params(colors=MUTED, labelsize=SMALL_TEXT, length=0, pad=5)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    return axes
+
+
+def _line_figure(
+    rounds: Sequence[int], values: Sequence[float], last: str, vertical: str, height: float
+) -> tuple[Figure, Axes]:
+    """A line over rounds whose last value stands in the right margin, and level axis names."""
+    figure = _figure(height)
+    axes = _add_axes(figure, left=42, bottom=38, right=50, height=height - 68)
+    axes.plot(rounds, values, color=ACCENT, linewidth=2)
+    axes.plot(rounds[-1:], values[-1:], "o", color=ACCENT, markersize=7, clip_on=False, zorder=5)
+    bold = {"color": INK, "fontsize": TEXT + 1, "fontweight": "bold", "va": "center_baseline"}
+    _say(axes, last, (rounds[-1], values[-1]), (9, 0), "data", **bold)
+    axes.set_xlim(min(0, *rounds), max(rounds))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("round →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
+    figure.text(2 / WIDTH, 1 - 14 / height, vertical, color=MUTED, fontsize=SMALL_TEXT)
+    return figure, axes
+
+
+def _say(
+    axes: Axes,
+    text: str,
+    place: tuple[float, float],
+    shift: tuple[float, float],
+    of: Any,
+    **style: Any,
+) -> None:
+    """Writes a text at a place of a coordinate system, shifted by some units."""
+    style = {"color": MUTED, "fontsize": SMALL_TEXT, "annotation_clip": False, **style}
+    axes.annotate(text, place, xycoords=of, xytext=shift, textcoords="offset points", **style)
+
+
+def _legend(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
+    """Writes sign, name and colour of every series in one line at the top left."""
+    x, y = 2.0, 1 - 12 / _height(figure)
+    for sign, name, colour in entries:
+        figure.text(x / WIDTH, y, sign, color=colour, fontsize=TEXT)
+        shown = _shorten(name, 16)
+        figure.text((x + 14) / WIDTH, y, shown, color=MUTED, fontsize=SMALL_TEXT)
+        x += 14 + 7.5 * len(shown) + 14
+
+
+def _height(figure: Figure) -> float:
+    """The figure's height in units."""
+    return float(figure.get_size_inches()[1] * 72)
+
+
+def _filled_range(models: Sequence[ClientHistogram]) -> tuple[float, float]:
+    """The range of all bins that hold a client, or of all bins if none does."""
+    bins = [
+        (left, right, count)
+        for model in models
+        for left, right, count in zip(model.edges, model.edges[1:], model.counts, strict=False)
+    ]
+    filled = [item for item in bins if item[2]] or bins
+    return min(item[0] for item in filled), max(item[1] for item in filled)
+
+
+def _shorten(text: str, longest: int) -> str:
+    """The text on one line, cut with an ellipsis after `longest` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
+    """Writes the figure as an SVG element that can stand inside a page (see the top)."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a label such as "$5" is no formula
+    buffer = io.BytesIO()
+    # matplotlib reads these settings from its process-wide table only, so they are set for the
+    # moment of writing. It measures text in its own font, which lacks many scripts; the browser
+    # draws the text, so what that font lacks is of no interest to the log.
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # The style element would apply to the whole page; the metadata name web addresses.
+            if child.tag.endswith(("}style", "}metadata")):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {
+            key.rpartition("}")[2]: _attribute(key.rpartition("}")[2], value, name)
+            for key, value in element.attrib.items()
+        }
+    root.attrib = {
+        "class": "figure",
+        "viewBox": root.attrib["viewBox"],
+        "role": "img",
+        "aria-labelledby": f"{name}-title {name}-desc",
+    }
+    for index, (tag, words) in enumerate((("title", title), ("desc", description))):
+        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        element.text = words
+        root.insert(index, element)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _attribute(key: str, value: str, name: str) -> str:
+    """One attribute with the figure's own ids, the page's colours and the page's font."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href":
+        return value.replace("#", f"#{name}-", 1)
+    value = value.replace("url(#", f"url(#{name}-")
+    if key == "style":
+        value = re.sub(r"font-family: [^;]*;? ?", "", value)
+        for sentinel, variable in CSS_VARIABLES.items():
+            value = value.replace(sentinel, variable)
+    return value

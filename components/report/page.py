@@ -1,0 +1,419 @@
+"""The run's report as one self-contained HTML page."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib import resources
+from typing import Any, Literal
+
+from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
+from markupsafe import Markup
+
+from privet.components.report import figures
+
+Facts = Mapping[str, Any]
+
+MOST_ROWS = 100
+MISSING = "—"
+MODEL_NAMES = {"float": "Float", "compressed": "Compressed", "blessed": "Last blessed"}
+SPLIT_ORDER = ("train", "eval", "test")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the steps of one run have written, as parsed JSON.
+
+    A step that has not run, or has failed, leaves None; its section then says so.
+    """
+
+    name: str  # of the run or pipeline
+    model_name: str  # under which the model is served
+    statistics: Facts | None = None  # ingest: clients, examples and labels per split
+    ledger: Facts | None = None  # train: the privacy ledger
+    history: Facts | None = None  # train: rounds, metrics and bytes exchanged
+    compression: Facts | None = None  # compress: variants and their sizes
+    evaluation: Facts | None = None  # evaluate: metrics overall and per client
+    verdict: Facts | None = None  # validate: the quality gate's rules
+    infra: Facts | None = None  # validate: what a real server answered
+    pushed: Facts | None = None  # push: where the model went
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A message at the top of the page: how the run, or its privacy, stands."""
+
+    kind: Literal["good", "bad", "unsure", "alarm"]
+    title: str
+    text: str = ""
+    items: tuple[str, ...] = ()
+
+
+def render(facts: RunFacts) -> str:
+    """Builds report.html: no script, no request to anywhere, readable in light and dark."""
+    environment = Environment(
+        loader=PackageLoader("privet.components.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=ChainableUndefined,  # an optional key that is absent shows as a dash
+    )
+    environment.filters.update(
+        number=number,
+        whole=whole,
+        epsilon=epsilon,
+        scientific=scientific,
+        bytes=byte_size,
+        times=times,
+        tiny=tiny,
+        words=words,
+        text=text,
+        change=change,
+        numbered=numbered,
+        headline=headline,
+        breakable=breakable,
+        spaced=spaced,
+        compact_json=compact_json,
+    )
+    style = resources.files("privet.components.report").joinpath("report.css").read_text("utf-8")
+    return environment.get_template("report.html.jinja").render(
+        facts=facts,
+        style=Markup(style),
+        privacy_banner=privacy_banner(facts.ledger),
+        run_banner=run_banner(facts),
+        figures=draw_figures(facts),
+        splits=ordered_splits(facts.statistics),
+        labels=label_table(facts.statistics),
+        models=models(facts.evaluation),
+        variants=variants(facts.compression),
+        rules=rules(facts.verdict),
+        private=is_private(facts.ledger),
+        most_labels=figures.MOST_LABELS,
+    )
+
+
+def is_private(ledger: Facts | None) -> bool:
+    """Whether the ledger states a guarantee: private, with a finite epsilon and delta."""
+    if ledger is None or ledger.get("private") is not True:
+        return False
+    return all(figures.is_finite_number(ledger.get(key)) for key in ("epsilon", "delta"))
+
+
+def privacy_banner(ledger: Facts | None) -> Banner | None:
+    """The loud warning for a run without a guarantee; None if there is one."""
+    if is_private(ledger):
+        return None
+    if ledger is None:
+        return Banner(
+            "unsure",
+            "No privacy ledger",
+            "Training has not written one. Until it does, treat any model of this run as not "
+            "private.",
+        )
+    because = ledger.get("not_private_because")
+    if not because and ledger.get("private") is True:
+        because = "The ledger says private, but states no finite epsilon and delta."
+    return Banner(
+        "alarm",
+        "Not private",
+        "This run gives no differential privacy guarantee. Its model may reveal what single "
+        "clients hold.",
+        (str(because),) if because else (),
+    )
+
+
+def run_banner(facts: RunFacts) -> Banner:
+    """How the run ended: pushed, rejected (and by what), or not finished (and what is missing)."""
+    refused = refusals(facts)
+    pushed = facts.pushed or {}
+    if pushed.get("pushed"):
+        version = f"version {pushed.get('version', MISSING)}"
+        if refused:
+            title = f"Pushed {version} although it was rejected"
+            return Banner("bad", title, "The gate and the push disagree:", refused)
+        return Banner("good", f"Succeeded: pushed {version}", text=str(pushed.get("path") or ""))
+    if refused:
+        return Banner("bad", "Rejected", "The model was not pushed, because:", refused)
+    if facts.pushed is not None:
+        return Banner("bad", "Not pushed", str(pushed.get("detail") or "No reason was given."))
+    missing = tuple(
+        step
+        for step, written in (
+            ("ingest", facts.statistics),
+            ("train", facts.ledger and facts.history),
+            ("compress", facts.compression),
+            ("evaluate", facts.evaluation),
+            ("validate", facts.verdict and facts.infra),
+            ("push", facts.pushed),
+        )
+        if not written
+    )
+    return Banner("unsure", "Not finished", f"Nothing yet from: {', '.join(missing)}.")
+
+
+def refusals(facts: RunFacts) -> tuple[str, ...]:
+    """Why the gate or the infra check refused the model, one line each."""
+    lines = [
+        f"{rule.get('metric')}: {rule['value_text']}, {rule['rule_text']} {rule['limit_text']}"
+        for rule in rules(facts.verdict)
+        if not rule.get("passed")
+    ]
+    if facts.verdict and not facts.verdict.get("blessed") and not lines:
+        lines.append("the quality gate did not bless the model")
+    if facts.infra and not facts.infra.get("blessed"):
+        failed = [check for check in facts.infra.get("checks", ()) if not check.get("passed")]
+        lines += [
+            f"{check.get('engine')}, {check.get('api')}: {check.get('detail')}" for check in failed
+        ] or ["the infra check did not bless the model"]
+    return tuple(lines)
+
+
+def rules(verdict: Facts | None) -> list[dict[str, Any]]:
+    """The gate's rules, each with the words and numbers to show."""
+    kinds = {
+        "lower_bound": "must be at least",
+        "upper_bound": "must be at most",
+        "max_worsening": "may worsen by at most",
+    }
+    shown = []
+    for rule in (verdict or {}).get("rules", ()):
+        value, limit = telling_apart(rule.get("value"), rule.get("limit"))
+        kind = kinds.get(str(rule.get("kind")), str(rule.get("kind")))
+        shown.append({**rule, "rule_text": kind, "value_text": value, "limit_text": limit})
+    return shown
+
+
+def telling_apart(value: Any, limit: Any) -> tuple[str, str]:
+    """Writes two numbers with as many digits as it takes to see which one is larger.
+
+    >>> telling_apart(0.921, 0.85), telling_apart(0.84999, 0.85)
+    (('0.921', '0.850'), ('0.84999', '0.85'))
+    """
+    texts = number(value), number(limit)
+    if texts[0] == texts[1] and value != limit:
+        return str(value), str(limit)
+    return texts
+
+
+def draw_figures(facts: RunFacts) -> dict[str, Markup]:
+    """All figures whose numbers are there, by name, as safe inline SVG."""
+    drawn: dict[str, str] = {}
+    ledger, history = facts.ledger or {}, facts.history or {}
+    metric = str(history.get("metric"))
+    spent = ledger.get("epsilon_by_round") or ()
+    # A number that does not hold must not look like one: without a guarantee nothing is drawn.
+    if is_private(ledger) and spent and all(map(figures.is_finite_number, spent)):
+        target = ledger.get("target_epsilon")
+        drawn["epsilon"] = figures.epsilon_over_rounds(
+            spent, target if figures.is_finite_number(target) else None
+        )
+    measured = [
+        row
+        for row in history.get("rounds", ())
+        if figures.is_finite_number((row.get("eval") or {}).get(metric))
+    ]
+    if measured:
+        drawn["metric"] = figures.metric_over_rounds(
+            [row["round"] for row in measured], [row["eval"][metric] for row in measured], metric
+        )
+    spreads = client_histograms(facts.evaluation)
+    if spreads:
+        title = str((facts.evaluation or {}).get("metric"))
+        drawn["clients"] = figures.client_distribution(spreads, title)
+    weighed = variants(facts.compression)
+    if weighed:
+        drawn["sizes"] = figures.variant_sizes(
+            [
+                figures.VariantSize(
+                    str(one.get("name")),
+                    int(one.get("bytes") or 0),
+                    int(one.get("bytes_gzip") or 0),
+                    bool(one.get("served")),
+                )
+                for one in weighed
+            ]
+        )
+    labels = {
+        name: split["labels"]
+        for name, split in ordered_splits(facts.statistics)
+        if split.get("labels")
+    }
+    if labels:
+        drawn["labels"] = figures.label_shares(labels)
+    # Made by our own XML writer, which escapes every text: safe to insert as it is.
+    return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def client_histograms(evaluation: Facts | None) -> list[figures.ClientHistogram]:
+    """The main metric's spread over clients, for every model that has one."""
+    metric = (evaluation or {}).get("metric")
+    spreads = []
+    for model in models(evaluation):
+        spread = (model["facts"].get("clients") or {}).get(metric) or {}
+        histogram = spread.get("histogram") or {}
+        if histogram.get("counts"):
+            note = " · ".join(
+                f"{word} {number(spread[word])}"
+                for word in ("mean", "p10", "worst")
+                if word in spread
+            )
+            spreads.append(
+                figures.ClientHistogram(
+                    model["title"], histogram["edges"], histogram["counts"], spread.get("p50"), note
+                )
+            )
+    return spreads
+
+
+def models(evaluation: Facts | None) -> list[dict[str, Any]]:
+    """The evaluated models: float, compressed, last blessed."""
+    found = (evaluation or {}).get("models") or {}
+    known = [name for name in MODEL_NAMES if name in found]
+    others = [name for name in found if name not in MODEL_NAMES]
+    return [
+        {"name": name, "title": MODEL_NAMES.get(name, name), "facts": found[name]}
+        for name in known + others
+    ]
+
+
+def variants(compression: Facts | None) -> list[dict[str, Any]]:
+    """The compressed variants, each with `served` and `smaller`: float32's gzip size over its."""
+    listed = (compression or {}).get("variants") or ()
+    served = (compression or {}).get("served")
+    full = next((one.get("bytes_gzip") for one in listed if one.get("name") == "float32"), None)
+    return [
+        {
+            **one,
+            "served": one.get("name") == served,
+            "smaller": full / one["bytes_gzip"] if full and one.get("bytes_gzip") else None,
+        }
+        for one in listed
+    ]
+
+
+def ordered_splits(statistics: Facts | None) -> list[tuple[str, Facts]]:
+    """The splits as train, eval, test, then any others."""
+    splits = (statistics or {}).get("splits") or {}
+    names = sorted(splits, key=lambda name: (name not in SPLIT_ORDER, name))
+    names.sort(key=lambda name: SPLIT_ORDER.index(name) if name in SPLIT_ORDER else 9)
+    return [(name, splits[name]) for name in names]
+
+
+def label_table(statistics: Facts | None) -> list[tuple[str, list[int]]]:
+    """One row per label: its number of examples in every split."""
+    splits = ordered_splits(statistics)
+    counts = [split.get("labels") or {} for _, split in splits]
+    labels = figures.in_order({label for split in counts for label in split})
+    return [(label, [split.get(label, 0) for split in counts]) for label in labels]
+
+
+def _or_dash(write: Callable[[float], str]) -> Callable[[Any], str]:
+    """Makes a number's writer show a dash where there is no number."""
+
+    def shown(value: Any) -> str:
+        if value is None or isinstance(value, Undefined | bool):
+            return MISSING
+        if not isinstance(value, int | float):
+            return str(value)
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        return "not a number" if math.isnan(value) else write(value).replace("-", "−")
+
+    return shown
+
+
+@_or_dash
+def number(value: float) -> str:
+    """Three decimals, fewer for large and more for tiny numbers."""
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if 0 < size < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 100 else f"{value:.1f}"
+
+
+@_or_dash
+def whole(value: float) -> str:
+    """As it is, with separated thousands and no needless decimals."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
+
+
+@_or_dash
+def tiny(value: float) -> str:
+    """Two digits and a power of ten; a plain 0."""
+    return f"{value:.1e}" if value else "0"
+
+
+@_or_dash
+def times(value: float) -> str:
+    """How many times as much."""
+    return f"{value:.1f}×"
+
+
+@_or_dash
+def scientific(value: float) -> str:
+    """For delta: 1e-05 as 10⁻⁵, 2.5e-06 as 2.5 × 10⁻⁶."""
+    if value == 0:
+        return "0"
+    sign, digits, exponent = Decimal(repr(float(value))).normalize().as_tuple()
+    power = int(exponent) + len(digits) - 1
+    factor = Decimal((sign, digits, 1 - len(digits)))
+    raised = f"10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return raised if factor == 1 else f"{factor} × {raised}"
+
+
+byte_size = _or_dash(figures.byte_size)
+epsilon = _or_dash(figures.rounded_up)
+
+
+def words(value: Any) -> str:
+    """A name such as add_or_remove_one_client as words; yes, no or a dash for the rest."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text(value).replace("_", " ")
+
+
+def text(value: Any) -> str:
+    """A text as it is, or a dash where there is none."""
+    return MISSING if value is None or isinstance(value, Undefined) or value == "" else str(value)
+
+
+def headline(value: Any) -> str:
+    """The words with a capital at the start; RMSE stays RMSE."""
+    return words(value)[:1].upper() + words(value)[1:]
+
+
+def breakable(value: Any) -> Markup:
+    """A name that may break after its dots and underscores, so that it fits a phone."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._])", text(value)))
+
+
+def change(values: tuple[Any, Any]) -> str:
+    """The step from the first number to the second, with its sign."""
+    before, after = values
+    if not (figures.is_finite_number(before) and figures.is_finite_number(after)):
+        return MISSING
+    difference = after - before
+    return ("+" if difference > 0 else "") + number(difference)
+
+
+def numbered(rows: Iterable[Any]) -> list[tuple[int, Any]]:
+    """Each row with its number, from 1."""
+    return list(enumerate(rows, start=1))
+
+
+def spaced(rows: Iterable[Any]) -> Sequence[Any]:
+    """At most `MOST_ROWS` of the rows, evenly spaced, always with the first and the last."""
+    every = list(rows)
+    if len(every) <= MOST_ROWS:
+        return every
+    step = (len(every) - 1) / (MOST_ROWS - 1)
+    return [every[round(index * step)] for index in range(MOST_ROWS)]
+
+
+def compact_json(value: Any) -> str:
+    """A structured value as one line of JSON; a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,12 @@
+"""Names of the files inside artifacts, written by one step and read by others."""
+
+SCHEMA = "schema.json"
+STATISTICS = "statistics.json"
+LEDGER = "privacy_ledger.json"
+HISTORY = "training_history.json"
+COMPRESSION = "compression_report.json"
+EVALUATION = "evaluation.json"
+BLESSING = "blessing.json"
+INFRA_BLESSING = "infra_blessing.json"
+PUSHED = "pushed.json"
+REPORT = "report.html"

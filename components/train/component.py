@@ -1,0 +1,120 @@
+"""FederatedTrainer: a client store -> a global model, its privacy ledger and its history."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils
+from tfx.types.channel import Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tqdm import tqdm
+
+from privet.components.shared import artifacts, files, layout
+from privet.components.train.config import TrainConfig
+from privet.components.train.loop import Round
+
+
+class FederatedTrainerSpec(ComponentSpec):
+    """A parameter named `module_file` has its content hashed into the cache key by TFX."""
+
+    PARAMETERS = {  # noqa: RUF012 (TFX reads plain dicts)
+        "config": ExecutionParameter(type=str),
+        "module_file": ExecutionParameter(type=str),
+        "model_function": ExecutionParameter(type=str),
+        "seed": ExecutionParameter(type=int),
+        "source_version": ExecutionParameter(type=str),
+    }
+    INPUTS = {"examples": ChannelParameter(type=artifacts.ClientExamples)}  # noqa: RUF012
+    OUTPUTS = {  # noqa: RUF012
+        "model": ChannelParameter(type=artifacts.FederatedModel),
+        "ledger": ChannelParameter(type=artifacts.PrivacyLedger),
+        "history": ChannelParameter(type=artifacts.TrainingHistory),
+    }
+
+
+class Executor(base_executor.BaseExecutor):
+    """Trains in this process."""
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[Any]],
+        output_dict: dict[str, list[Any]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the ledger first: a model without one is never on disk."""
+        from privet.components.train.run import run_training
+
+        config = TrainConfig.from_json(exec_properties["config"])
+        with progress_bar(config.rounds) as progress:
+            result = run_training(
+                artifact_utils.get_single_uri(input_dict["examples"]),
+                exec_properties["module_file"],
+                exec_properties["model_function"],
+                config,
+                exec_properties["seed"],
+                progress,
+            )
+        ledger = artifact_utils.get_single_instance(output_dict["ledger"])
+        files.write_json(files.join(ledger.uri, layout.LEDGER), result.ledger)
+        ledger.private = int(result.ledger["private"])
+        history = artifact_utils.get_single_uri(output_dict["history"])
+        files.write_json(files.join(history, layout.HISTORY), result.history)
+        model = artifact_utils.get_single_uri(output_dict["model"])
+        result.model.save(model, include_optimizer=False, save_format="tf")
+
+
+class FederatedTrainer(base_component.BaseComponent):
+    """Trains a global model over the clients of the train split.
+
+    Args:
+      examples: ClientExamples.
+      module_file: the user's Python file.
+      model_function: the function in it that returns an uncompiled tf.keras.Model.
+      config: see TrainConfig.
+      seed: of initial weights and the order of examples; never of privacy noise.
+    """
+
+    SPEC_CLASS = FederatedTrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        examples: Channel,
+        module_file: str,
+        model_function: str,
+        config: TrainConfig,
+        seed: int = 0,
+    ):
+        folder = Path(__file__).parent
+        spec = FederatedTrainerSpec(
+            examples=examples,
+            module_file=module_file,
+            model_function=model_function,
+            config=config.to_json(),
+            seed=seed,
+            source_version=files.source_digest(folder, folder.parent / "shared"),
+            model=Channel(type=artifacts.FederatedModel),
+            ledger=Channel(type=artifacts.PrivacyLedger),
+            history=Channel(type=artifacts.TrainingHistory),
+        )
+        super().__init__(spec=spec)
+
+
+@contextlib.contextmanager
+def progress_bar(rounds: int) -> Iterator[Callable[[Round], None]]:
+    """A tqdm bar over rounds with loss, the metric and epsilon so far."""
+    # Where nobody watches (a log file), one line every ten seconds is enough.
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=rounds, unit="round", desc="  rounds", mininterval=interval) as bar:
+
+        def show(finished: Round) -> None:
+            shown = dict(finished.evaluation or {})
+            if finished.epsilon is not None:
+                shown["epsilon"] = finished.epsilon
+            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            bar.update()
+
+        yield show

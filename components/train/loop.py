@@ -1,0 +1,167 @@
+"""The training loop: draws cohorts, runs rounds, accounts for them, stops within the budget."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dp_accounting
+import numpy as np
+
+from privet.components.shared.errors import PrivacyError
+from privet.components.shared.storage import ClientReference, ClientStore
+from privet.components.train.accounting import Accountant
+from privet.components.train.config import TrainConfig
+from privet.components.train.engines import Engine
+from privet.components.train.sampling import Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What is known about one round.
+
+    Attributes:
+      number: counted from 1.
+      cohort: clients that took part. A secret under Poisson sampling.
+      seconds: wall time.
+      epsilon: spent up to and including this round; None without privacy.
+      evaluation: metrics of the global model on the eval clients, or None if not evaluated.
+    """
+
+    number: int
+    cohort: int
+    seconds: float
+    epsilon: float | None
+    evaluation: dict[str, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism:
+    """The planned mechanism and its account.
+
+    Attributes:
+      noise_multiplier: noise in units of the clip norm.
+      accountant: composes the rounds that ran.
+      budget: epsilon not to exceed, or None.
+    """
+
+    noise_multiplier: float
+    accountant: Accountant
+    budget: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The result: final weights and the rounds that led to them."""
+
+    weights: list[np.ndarray]
+    rounds: list[Round]
+
+
+def train(
+    engine: Engine,
+    store: ClientStore,
+    sampler: Sampler,
+    config: TrainConfig,
+    *,
+    mechanism: Mechanism | None,
+    evaluate: Callable[[Sequence[np.ndarray]], dict[str, float]],
+    progress: Callable[[Round], None],
+) -> Trained:
+    """Trains for the configured rounds, or until the budget allows no further one.
+
+    Args:
+      engine: runs a round.
+      store: the clients to train on.
+      sampler: draws the cohorts.
+      config: settings.
+      mechanism: the DP mechanism that the engine's aggregator applies; None without privacy.
+      evaluate: metrics of weights on held-out clients.
+      progress: is told of every finished round.
+
+    Raises:
+      PrivacyError: the engine ran another mechanism than the one planned.
+    """
+    clients: list[ClientReference] = store.references()
+    state = engine.initialize()
+    rounds: list[Round] = []
+    for number in range(1, config.rounds + 1):
+        epsilon = None
+        if mechanism is not None:
+            epsilon = _epsilon_with_next_round(mechanism, sampler)
+            if mechanism.budget is not None and epsilon > mechanism.budget:
+                break
+        started = time.monotonic()
+        cohort = list(store.read_many(sampler.draw(clients, number)))
+        state = engine.next(state, cohort, number)
+        if mechanism is not None:
+            _account(engine.event(state), mechanism, sampler)
+        last = number == config.rounds
+        due = config.evaluate_every and (number % config.evaluate_every == 0 or last)
+        evaluation = evaluate(engine.weights(state)) if due else None
+        seconds = time.monotonic() - started
+        rounds.append(Round(number, len(cohort), seconds, epsilon, evaluation))
+        progress(rounds[-1])
+    return Trained(engine.weights(state), rounds)
+
+
+def _epsilon_with_next_round(mechanism: Mechanism, sampler: Sampler) -> float:
+    planned = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
+    return mechanism.accountant.epsilon_after(sampler.account(planned))
+
+
+def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> None:
+    """Composes what the aggregator says it did, after checking it against the plan."""
+    noise = getattr(ran, "noise_multiplier", None)
+    planned = mechanism.noise_multiplier
+    if noise is None or not np.isclose(noise, planned, rtol=1e-5):
+        raise PrivacyError(
+            f"the aggregator reports {ran}, planned was noise_multiplier={planned}. The run "
+            "stops without releasing a model; please report this configuration."
+        )
+    mechanism.accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(planned)))
+
+
+def history(
+    trained: Trained, config: TrainConfig, sampler: Sampler, *, metric: str, parameters: int
+) -> dict[str, Any]:
+    """The content of training_history.json.
+
+    Realised cohort sizes (and, with them, the time of a round) are written only when they are
+    no secret: amplification by Poisson sampling assumes that nobody learns who took part.
+
+    Args:
+      trained: the finished run.
+      config: settings.
+      sampler: what drew the cohorts.
+      metric: the headline metric of the task.
+      parameters: number of trainable weights.
+    """
+    secret = sampler.describe()["amplification"]
+    update_bytes = 4 * parameters  # float32, uncompressed
+    participations = sampler.expected_cohort * len(trained.rounds)
+    return {
+        "schema": 1,
+        "metric": metric,
+        "rounds": [
+            {
+                "round": round_.number,
+                "cohort": None if secret else round_.cohort,
+                "seconds": None if secret else round(round_.seconds, 4),
+                "epsilon": round_.epsilon,
+                "eval": round_.evaluation,
+            }
+            for round_ in trained.rounds
+        ],
+        "eval_private": False,
+        "eval_note": "measured on the eval clients, which do not train; not covered by epsilon",
+        "bytes": {
+            "down_per_client_round": update_bytes,
+            "up_per_client_round": update_bytes,
+            "down_total": round(update_bytes * participations),
+            "up_total": round(update_bytes * participations),
+        },
+        "parameters": parameters,
+        "local_epochs": config.local_epochs,
+        "batch_size": config.batch_size,
+    }

@@ -1,0 +1,132 @@
+"""The user's Keras model: built, checked against the schema, handed to TFF and back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from privet.components.shared.errors import ModelError
+from privet.components.shared.schema import Schema
+
+Inputs = np.ndarray | tf.Tensor | Mapping[str, Any]
+
+
+def build_keras_model(
+    build_model: Callable[[], tf.keras.Model], schema: Schema, seed: int
+) -> tf.keras.Model:
+    """Calls the user's function and checks that the model fits the data.
+
+    Args:
+      build_model: the user's function; returns an uncompiled model whose output is logits
+        (classification) or values (regression).
+      schema: of one example.
+      seed: of the initial weights.
+
+    Raises:
+      ModelError: the model cannot be trained on these data, or not federated.
+    """
+    tf.keras.utils.set_random_seed(seed)
+    model = build_model()
+    if not isinstance(model, tf.keras.Model):
+        raise ModelError(f"the model function must return a tf.keras.Model, not {type(model)}")
+    if model.optimizer is not None:
+        raise ModelError("the model must not be compiled: optimizers and loss come from the config")
+    _check_inputs(model, schema)
+    _check_output(model, schema)
+    _check_layers(model)
+    return model
+
+
+def build_loss(schema: Schema) -> tf.keras.losses.Loss:
+    """Cross entropy from logits, or squared error for regression."""
+    if schema.task == "multiclass":
+        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if schema.task == "binary":
+        return tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    return tf.keras.losses.MeanSquaredError()
+
+
+def to_functional(model: tf.keras.Model, schema: Schema) -> tff.learning.models.FunctionalModel:
+    """The model as TFF's pure functions of its weights, starting from the weights it has."""
+    features = {
+        name: tf.TensorSpec((None, *feature.shape), tf.dtypes.as_dtype(feature.dtype))
+        for name, feature in schema.features.items()
+    }
+    return tff.learning.models.functional_model_from_keras(
+        model,
+        build_loss(schema),
+        input_spec=(model_inputs(features), tf.TensorSpec((None, 1), label_dtype(schema))),
+    )
+
+
+def model_inputs(features: Mapping[str, Any]) -> Any:
+    """What the model is called with: the only feature itself, or several by name."""
+    return next(iter(features.values())) if len(features) == 1 else dict(features)
+
+
+def label_dtype(schema: Schema) -> tf.DType:
+    """Dtype of the labels in training; Keras' binary cross entropy wants floats."""
+    return tf.int64 if schema.task == "multiclass" else tf.float32
+
+
+def assign_weights(model: tf.keras.Model, trainable: Sequence[np.ndarray]) -> None:
+    """Puts trained weights into the model."""
+    for variable, value in zip(model.trainable_variables, trainable, strict=True):
+        variable.assign(value)
+
+
+def _check_inputs(model: tf.keras.Model, schema: Schema) -> None:
+    wanted = {name: (None, *feature.shape) for name, feature in schema.features.items()}
+    shapes = {tensor.name.split(":")[0]: tuple(tensor.shape) for tensor in model.inputs}
+    if len(wanted) == 1:  # a single input may have any name: it is fed by position
+        shapes = dict(zip(wanted, shapes.values(), strict=False)) if len(shapes) == 1 else shapes
+    else:
+        shapes = {name: tuple(tensor.shape) for name, tensor in _named_inputs(model).items()}
+    if shapes != wanted:
+        raise ModelError(
+            f"the model takes {_shown(shapes)}, but data.features gives {_shown(wanted)}. Make "
+            "the names and shapes of its tf.keras.Input layers equal to data.features."
+        )
+
+
+def _named_inputs(model: tf.keras.Model) -> Mapping[str, Any]:
+    return dict(zip(model.input_names, model.inputs, strict=True))
+
+
+def _check_output(model: tf.keras.Model, schema: Schema) -> None:
+    if len(model.outputs) != 1 or tuple(model.outputs[0].shape) != (None, schema.output_units):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in model.outputs)
+        meaning = {
+            "multiclass": f"one logit for each of label classes={schema.label.classes}",
+            "binary": "one logit (label classes=2)",
+            "regression": "one value (the label has no classes)",
+        }[schema.task]
+        raise ModelError(
+            f"the model's output is {shapes}, but the label wants (None, {schema.output_units}): "
+            f"{meaning}. Change the last layer, or data.label.classes."
+        )
+    activation = getattr(model.layers[-1], "activation", None)
+    name = getattr(activation, "__name__", "linear")
+    if schema.task != "regression" and name in ("softmax", "sigmoid"):
+        raise ModelError(
+            f"the last layer {model.layers[-1].name!r} has activation={name}, but the loss wants "
+            "logits. Remove the activation; the exported model applies it."
+        )
+
+
+def _check_layers(model: tf.keras.Model) -> None:
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            raise ModelError(
+                f"layer {layer.name!r} is a BatchNormalization: its moving statistics are taken "
+                "from client data without noise and are not aggregated. Use GroupNormalization "
+                "or LayerNormalization."
+            )
+    if not model.trainable_variables:
+        raise ModelError("the model has no trainable weights")
+
+
+def _shown(shapes: Mapping[str, tuple[int | None, ...]]) -> str:
+    return ", ".join(f"{name}{list(shape)}" for name, shape in shapes.items())

@@ -1,0 +1,109 @@
+"""One training run from the client store to the trained model: the parts put together."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from privet.components.shared import tasks
+from privet.components.shared.storage import ClientStore
+from privet.components.shared.user_code import load_function
+from privet.components.train import accounting, loop
+from privet.components.train.aggregation import build_query
+from privet.components.train.config import PrivacyConfig, TrainConfig
+from privet.components.train.engines import build_engine
+from privet.components.train.held_out import build_evaluation
+from privet.components.train.model import assign_weights, build_keras_model
+from privet.components.train.sampling import Sampler, build_sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a run leaves: the Keras model with its final weights, the ledger, the history."""
+
+    model: tf.keras.Model
+    ledger: dict[str, Any]
+    history: dict[str, Any]
+
+
+def run_training(
+    examples: str,
+    module_file: str,
+    model_function: str,
+    config: TrainConfig,
+    seed: int,
+    progress: Callable[[loop.Round], None],
+) -> TrainingResult:
+    """Trains on the train split of a client store.
+
+    Args:
+      examples: folder of the ClientExamples artifact.
+      module_file, model_function: the user's model.
+      config: settings.
+      seed: of initial weights and the order of examples; never of privacy noise.
+      progress: is told of every finished round.
+
+    Raises:
+      ConfigError, ModelError, PrivacyError: see the parts.
+    """
+    store = ClientStore(examples, "train")
+    private = config.privacy.mechanism != "none"
+    sampler = build_sampler(config.sampling, len(store), private=private, seed=seed)
+    mechanism = _mechanism(config.privacy, sampler, config.rounds) if private else None
+    model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
+    engine = build_engine(
+        config,
+        model=model,
+        schema=store.schema,
+        query=_query(config.privacy, mechanism, sampler),
+        seed=seed,
+    )
+    try:
+        trained = loop.train(
+            engine,
+            store,
+            sampler,
+            config,
+            mechanism=mechanism,
+            evaluate=build_evaluation(model, ClientStore(examples, "eval")),
+            progress=progress,
+        )
+    finally:
+        engine.close()
+    assign_weights(model, trained.weights)
+    ledger = accounting.write_ledger(
+        config.privacy,
+        sampler,
+        mechanism.accountant if mechanism else None,
+        noise_multiplier=mechanism.noise_multiplier if mechanism else 0.0,
+        rounds=len(trained.rounds),
+        rounds_planned=config.rounds,
+        epsilon_by_round=[r.epsilon for r in trained.rounds if r.epsilon is not None],
+    )
+    history = loop.history(
+        trained,
+        config,
+        sampler,
+        metric=tasks.primary_metric(store.schema.task),
+        parameters=sum(int(tf.size(v)) for v in model.trainable_variables),
+    )
+    return TrainingResult(model, ledger, history)
+
+
+def _mechanism(privacy: PrivacyConfig, sampler: Sampler, rounds: int) -> loop.Mechanism:
+    """Calibrates the noise (unless given) and opens an account."""
+    assert privacy.delta is not None  # PrivacyConfig checks it
+    accounting.check_delta(privacy.delta, sampler.population)
+    noise = privacy.noise_multiplier
+    if noise is None:
+        assert privacy.epsilon is not None
+        noise = accounting.calibrate_noise(sampler, rounds, privacy.epsilon, privacy.delta)
+    return loop.Mechanism(noise, accounting.Accountant(privacy.delta), privacy.epsilon)
+
+
+def _query(privacy: PrivacyConfig, mechanism: loop.Mechanism | None, sampler: Sampler) -> Any:
+    if mechanism is None:
+        return None
+    assert privacy.clip_norm is not None
+    return build_query(privacy.clip_norm, mechanism.noise_multiplier, sampler.expected_cohort)

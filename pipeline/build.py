@@ -1,0 +1,108 @@
+"""The pipeline on one screen: nodes, and what flows between them."""
+
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration import metadata, pipeline
+from tfx.types.channel import Channel
+
+from privet.components.compress.component import ModelCompressor
+from privet.components.evaluate.component import FederatedEvaluator
+from privet.components.ingest.component import ClientExampleGen
+from privet.components.push.component import Pusher
+from privet.components.report.component import RunReporter
+from privet.components.shared.artifacts import ModelBlessing, ServableModel
+from privet.components.train.component import FederatedTrainer
+from privet.components.validate.component import InfraValidator, ModelValidator
+from privet.pipeline.config import BeamConfig, PipelineConfig
+from privet.pipeline.last_blessed import LastBlessedStrategy
+from privet.pipeline.workdir import Workdir
+
+
+def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> pipeline.Pipeline:
+    """Builds the TFX pipeline of a run; runs nothing and reads no data.
+
+    Args:
+      config: the checked configuration.
+      workdir: where artifacts, metadata and the serving directory are; runs/<name> by default.
+    """
+    workdir = workdir or Workdir.of(config)
+    ingest = ClientExampleGen(config.data)
+    examples = ingest.outputs["examples"]
+    train = FederatedTrainer(
+        examples, config.model.module_file, config.model.function, config.train, config.seed
+    )
+    ledger = train.outputs["ledger"]
+    compress = ModelCompressor(train.outputs["model"], examples, config.compress)
+    servable = compress.outputs["servable"]
+    last_blessed = Resolver(
+        strategy_class=LastBlessedStrategy,
+        candidate=servable,
+        servables=Channel(type=ServableModel),
+        blessings=Channel(type=ModelBlessing),
+    ).with_id("LastBlessedModel")
+    evaluate = FederatedEvaluator(
+        examples, train.outputs["model"], servable, last_blessed.outputs["servables"]
+    )
+    evaluation = evaluate.outputs["evaluation"]
+    gate = ModelValidator(servable, evaluation, ledger, config.gate)
+    infra = InfraValidator(servable, examples, config.infra)
+    push = Pusher(
+        servable,
+        gate.outputs["blessing"],
+        infra.outputs["blessing"],
+        str(workdir.serving(config.push) / config.served_name),
+    )
+    report = RunReporter(
+        config.name,
+        config.served_name,
+        examples=examples,
+        ledger=ledger,
+        history=train.outputs["history"],
+        compression=compress.outputs["report"],
+        evaluation=evaluation,
+        blessing=gate.outputs["blessing"],
+        infra_blessing=infra.outputs["blessing"],
+        pushed=push.outputs["pushed"],
+    )
+    return pipeline.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(workdir.artifacts),
+        components=[ingest, train, compress, last_blessed, evaluate, gate, infra, push, report],
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(workdir.metadata)
+        ),
+        beam_pipeline_args=beam_arguments(config.beam),
+    )
+
+
+def beam_arguments(config: BeamConfig) -> list[str]:
+    """Beam's options for a runner.
+
+    `local` names the in-process runner by its class: Beam's DirectRunner would first try to
+    download another one. The container image is never used in process; naming one keeps TFX
+    from packing itself into an archive for every Beam step, which costs a second each.
+    """
+    del config  # only `local` exists so far
+    return [
+        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+        "--sdk_container_image=none-in-process",
+    ]
+
+
+ARTIFACTS = {
+    "examples": ("ClientExampleGen", "examples"),
+    "model": ("FederatedTrainer", "model"),
+    "ledger": ("FederatedTrainer", "ledger"),
+    "history": ("FederatedTrainer", "history"),
+    "servable": ("ModelCompressor", "servable"),
+    "compression": ("ModelCompressor", "report"),
+    "evaluation": ("FederatedEvaluator", "evaluation"),
+    "blessing": ("ModelValidator", "blessing"),
+    "infra_blessing": ("InfraValidator", "blessing"),
+    "pushed": ("Pusher", "pushed"),
+    "report": ("RunReporter", "report"),
+}
+"""Name in run.json -> (node, output)."""
+
+NODES = tuple(dict.fromkeys(node for node, _ in ARTIFACTS.values()))
+"""The components, in order; the resolver between them does no work of its own."""

@@ -1,0 +1,140 @@
+"""The command line: `privet run | plan | report | serve`.
+
+Heavy imports happen inside the commands, so that `--help` and a wrong flag answer at once.
+
+Exit codes: 0 done; 1 something failed; 2 wrong usage or configuration; 3 the model was trained
+but rejected, and nothing was pushed.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+
+from privet.components.shared.errors import ConfigError, PrivetError
+from privet.serving import server
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTED = 0, 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    _quiet_libraries(parsed.log_level)
+    try:
+        return parsed.command(parsed)
+    except PrivetError as error:
+        if parsed.debug:
+            raise
+        print(f"privet {parsed.name}: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        print(f"privet {parsed.name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="privet",
+        description="Differentially private, compressed models from per-client data.",
+        epilog=__doc__.partition("Exit codes")[1] + __doc__.partition("Exit codes")[2],
+    )
+    parser.add_argument(
+        "--log-level",
+        default="error",
+        choices=["debug", "info", "warning", "error"],
+        help="what `privet serve` and `privet plan` log; `privet run` logs to WORKDIR/run.log",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the pipeline: data in, served model out")
+    _add_config(run)
+    run.add_argument("--workdir", help="where everything goes (default: runs/<name>)")
+    run.add_argument("--json", action="store_true", help="print run.json at the end")
+    run.set_defaults(command=_run)
+
+    plan = commands.add_parser("plan", help="what a run will spend; runs nothing")
+    _add_config(plan)
+    plan.add_argument("--target-epsilon", type=float, help="plan for this epsilon instead")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.set_defaults(command=_plan)
+
+    report = commands.add_parser("report", help="build report.html again and print its path")
+    report.add_argument("workdir", metavar="WORKDIR")
+    report.set_defaults(command=_report)
+
+    serve = commands.add_parser("serve", help="serve pushed models with TF Serving's APIs")
+    server.add_arguments(serve)
+    serve.set_defaults(command=server.serve)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="override a setting, for example train.privacy.epsilon=2",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from privet.pipeline.config import load_config
+
+    started = time.monotonic()
+    config = load_config(arguments.config, arguments.set)
+    from privet.pipeline.run import run_pipeline
+    from privet.pipeline.workdir import Workdir
+
+    workdir = Workdir.of(config, arguments.workdir)
+    print(f"{config.name} in {workdir.root}", file=sys.stderr)
+    summary = run_pipeline(config, workdir, lambda line: print(line, file=sys.stderr, flush=True))
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        from privet.pipeline.summary import run_lines
+
+        seconds = time.monotonic() - started
+        print("\n".join(run_lines(config, workdir, summary, seconds)))
+    return EXIT_DONE if summary["status"] == "succeeded" else EXIT_REJECTED
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from privet.pipeline.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+    from privet.pipeline.plan import make_plan
+    from privet.pipeline.summary import plan_lines
+
+    plan = make_plan(config, arguments.target_epsilon)
+    print(json.dumps(plan, indent=2) if arguments.json else "\n".join(plan_lines(plan)))
+    return EXIT_DONE
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from privet.pipeline.workdir import Workdir
+
+    workdir = Workdir.at(arguments.workdir)
+    from privet.pipeline.run import rebuild_report
+
+    print(rebuild_report(workdir))
+    return EXIT_DONE
+
+
+def _quiet_libraries(level: str) -> None:
+    """Asks libraries for silence before they are imported; a user's own settings win."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    # Announcements about Python versions that no user of Privet can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

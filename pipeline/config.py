@@ -1,0 +1,176 @@
+"""The configuration of a whole run: one YAML file, checked before anything starts."""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from privet.components.compress.config import CompressConfig
+from privet.components.ingest.config import IngestConfig
+from privet.components.push.config import PushConfig
+from privet.components.shared.configuration import Config, check
+from privet.components.shared.errors import ConfigError
+from privet.components.train.config import TrainConfig
+from privet.components.validate.config import GateConfig, InfraConfig
+
+
+class ModelConfig(Config, frozen=True):
+    """The user's model.
+
+    Attributes:
+      module_file: a Python file.
+      function: the function in it that returns an uncompiled tf.keras.Model.
+    """
+
+    module_file: str
+    function: str = "build_model"
+
+
+class BeamConfig(Config, frozen=True):
+    """Where the Beam steps run.
+
+    Attributes:
+      runner: `local`, Beam's in-process runner.
+    """
+
+    runner: Literal["local"] = "local"
+
+
+class PipelineConfig(Config, frozen=True):
+    """A run from data to serving directory.
+
+    Attributes:
+      name: of the pipeline; also the default work directory, runs/<name>.
+      model_name: the name that is served; the pipeline's by default.
+      seed: of everything random but privacy: initial weights, order of examples, sampling
+        without privacy.
+      data, model, train, compress, gate, infra, push, beam: one section per step.
+    """
+
+    name: str
+    data: IngestConfig
+    model: ModelConfig
+    train: TrainConfig
+    gate: GateConfig
+    model_name: str | None = None
+    seed: int = 0
+    compress: CompressConfig = CompressConfig()
+    infra: InfraConfig = InfraConfig()
+    push: PushConfig = PushConfig()
+    beam: BeamConfig = BeamConfig()
+
+    def __post_init__(self) -> None:
+        for name in (self.name, self.served_name):
+            allowed = name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+            check(
+                allowed and name[0].isalnum(),
+                f"name={name!r} must be letters, digits, '-', '_' or '.', first a letter or digit",
+            )
+        check(self.seed >= 0, f"seed={self.seed} must be >= 0")
+
+    @property
+    def served_name(self) -> str:
+        """The name that is served."""
+        return self.model_name or self.name
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Reads a configuration file.
+
+    Relative paths in it (data.files, model.module_file) start at the file's folder.
+
+    Args:
+      path: the YAML file.
+      overrides: `key.path=value`, the value in YAML.
+
+    Raises:
+      ConfigError: the file is missing or not YAML, a key or value is wrong, or the model's file
+        or function does not exist.
+    """
+    path = Path(path)
+    values = _read_yaml(path)
+    for override in overrides:
+        _override(values, override)
+    folder = path.resolve().parent
+    config = PipelineConfig.from_mapping(values)
+    config = msgspec.structs.replace(
+        config,
+        data=msgspec.structs.replace(
+            config.data, files=tuple(_absolute(folder, p) for p in config.data.patterns)
+        ),
+        model=msgspec.structs.replace(
+            config.model, module_file=_absolute(folder, config.model.module_file)
+        ),
+    )
+    _check_model(config.model)
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys, not {type(values).__name__}")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Applies `train.privacy.epsilon=2` in place."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r} must be key.path=value, as train.rounds=10")
+    *parents, last = key.split(".")
+    target: Any = values
+    for part in parents:
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {key}: {part!r} is not a section of the configuration")
+    try:
+        target[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from error
+
+
+def _absolute(folder: Path, path: str) -> str:
+    return path if "://" in path else str(folder / path)
+
+
+def _check_model(model: ModelConfig) -> None:
+    """Looks for the function without running the file, which would import TensorFlow."""
+    path = Path(model.module_file)
+    if not path.is_file():
+        raise ConfigError(
+            f"model.module_file={str(path)!r} does not exist. A relative path starts at the "
+            "configuration file's folder."
+        )
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ConfigError(f"model.module_file={str(path)!r} is not valid Python: {error}") from error
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if model.function not in functions and not _binds(tree, model.function):
+        raise ConfigError(
+            f"{path} defines no function model.function={model.function!r}; it defines "
+            f"{', '.join(functions) or 'none'}"
+        )
+
+
+def _binds(tree: ast.Module, name: str) -> bool:
+    """Whether the module binds the name in another way than by `def` (import or assignment)."""
+    bound: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {(alias.asname or alias.name) for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return name in bound or "*" in bound
+

@@ -1,0 +1,33 @@
+"""Finds the last blessed model in ML Metadata: what a candidate is compared with."""
+
+from typing import Any
+
+from tfx.dsl.components.common import resolver
+from tfx.types.artifact import Artifact
+
+CANDIDATE, SERVABLES, BLESSINGS = "candidate", "servables", "blessings"
+
+
+class LastBlessedStrategy(resolver.ResolverStrategy):
+    """The newest servable that a gate has blessed, other than the candidate itself.
+
+    Leaving the candidate out keeps a repeated run fully cached: once its own model is blessed,
+    the run must still see the same baseline as before.
+    """
+
+    def resolve_artifacts(
+        self, store: Any, input_dict: dict[str, list[Artifact]]
+    ) -> dict[str, list[Artifact]]:
+        """Returns the baseline (or nothing) under SERVABLES; TFX wants every key back."""
+        del store
+        candidates = {artifact.id for artifact in input_dict[CANDIDATE]}
+        servables = {artifact.id: artifact for artifact in input_dict[SERVABLES]}
+        blessed = [
+            servable_id
+            for blessing in sorted(input_dict[BLESSINGS], key=lambda artifact: artifact.id)
+            if blessing.blessed == 1
+            and (servable_id := blessing.get_int_custom_property("servable_id")) in servables
+            and servable_id not in candidates
+        ]
+        baseline = [servables[blessed[-1]]] if blessed else []
+        return {CANDIDATE: input_dict[CANDIDATE], SERVABLES: baseline, BLESSINGS: []}

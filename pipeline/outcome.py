@@ -1,0 +1,178 @@
+"""What a run came to: read from ML Metadata and the artifacts, written to run.json."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_metadata import errors as mlmd_errors
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from privet.components.shared import files, layout
+from privet.pipeline.build import ARTIFACTS, NODES
+from privet.pipeline.config import PipelineConfig
+from privet.pipeline.workdir import Workdir
+
+_State = metadata_store_pb2.Execution
+
+STATES = {
+    _State.NEW: "new",
+    _State.RUNNING: "running",
+    _State.COMPLETE: "complete",
+    _State.FAILED: "failed",
+    _State.CACHED: "complete",
+    _State.CANCELED: "canceled",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """How one component fared.
+
+    Attributes:
+      state: complete, failed, running, canceled, new or missing (it never started).
+      seconds: wall time.
+      cached: whether an earlier run's outputs were taken.
+      outputs: output name -> path.
+    """
+
+    state: str = "missing"
+    seconds: float = 0.0
+    cached: bool = False
+    outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def read_nodes(workdir: Workdir, run_id: str) -> dict[str, Node]:
+    """The components of a run, in order, as ML Metadata has them.
+
+    Args:
+      workdir: holds the store.
+      run_id: of the run.
+    """
+    nodes = dict.fromkeys(NODES, Node())
+    if not workdir.metadata.exists():
+        return nodes
+    store = _open_store(workdir)
+    context = store.get_context_by_type_and_name("pipeline_run", run_id)
+    if context is None:
+        return nodes
+    for execution in store.get_executions_by_context(context.id):
+        name = _node_name(store, execution)
+        if name in nodes:
+            milliseconds = execution.last_update_time_since_epoch - (
+                execution.create_time_since_epoch
+            )
+            nodes[name] = Node(
+                state=STATES.get(execution.last_known_state, "new"),
+                seconds=round(milliseconds / 1000, 3),
+                cached=execution.last_known_state == _State.CACHED,
+                outputs=_outputs(store, execution),
+            )
+    return nodes
+
+
+def artifact_paths(nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Name in run.json -> absolute path, of every artifact that a finished node wrote."""
+    return {
+        name: nodes[node].outputs[output]
+        for name, (node, output) in ARTIFACTS.items()
+        if nodes[node].state == "complete" and output in nodes[node].outputs
+    }
+
+
+def summarize(
+    config: PipelineConfig, workdir: Workdir, nodes: Mapping[str, Node]
+) -> dict[str, Any]:
+    """The content of run.json.
+
+    Args:
+      config: for the names.
+      workdir: paths are relative to it.
+      nodes: as `read_nodes` gives them.
+    """
+    paths = artifact_paths(nodes)
+    pushed = _read(paths, "pushed", layout.PUSHED)
+    complete = all(node.state == "complete" for node in nodes.values())
+    status = "failed"
+    if complete:
+        status = "succeeded" if pushed.get("pushed") else "rejected"
+    return {
+        "schema": 1,
+        "name": config.name,
+        "model_name": config.served_name,
+        "status": status,
+        "nodes": {
+            name: {"state": node.state, "seconds": node.seconds, "cached": node.cached}
+            for name, node in nodes.items()
+        },
+        "artifacts": {name: workdir.relative(path) for name, path in paths.items()},
+        "headline": headline(paths),
+        "pushed": workdir.relative(pushed["path"]) if pushed.get("pushed") else None,
+    }
+
+
+def headline(paths: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers that matter most; None where the step has not run."""
+    ledger = _read(paths, "ledger", layout.LEDGER)
+    evaluation = _read(paths, "evaluation", layout.EVALUATION)
+    statistics = _read(paths, "examples", layout.STATISTICS)
+    compression = _read(paths, "compression", layout.COMPRESSION)
+    metric = evaluation.get("metric")
+    models = evaluation.get("models", {})
+    sizes = {v["name"]: v["bytes_gzip"] for v in compression.get("variants", [])}
+    splits = statistics.get("splits", {})
+    return {
+        "epsilon": ledger.get("epsilon"),
+        "delta": ledger.get("delta"),
+        "metric": metric,
+        "float": models["float"]["overall"][metric] if models else None,
+        "compressed": models["compressed"]["overall"][metric] if models else None,
+        "train_clients": splits["train"]["clients"] if splits else None,
+        "eval_clients": splits["eval"]["clients"] if splits else None,
+        "bytes_float_gzip": sizes.get("float32"),
+        "bytes_compressed_gzip": sizes.get(compression.get("served")),
+    }
+
+
+def write_run_json(workdir: Workdir, summary: Mapping[str, Any]) -> None:
+    """Writes run.json whole or not at all."""
+    files.write_json(str(workdir.run_json), summary)
+
+
+def read_run_json(workdir: Workdir) -> dict[str, Any]:
+    """Reads run.json."""
+    return json.loads(workdir.run_json.read_text(encoding="utf-8"))
+
+
+def _read(paths: Mapping[str, str], name: str, file: str) -> dict[str, Any]:
+    return files.read_json(str(Path(paths[name], file))) if name in paths else {}
+
+
+def _open_store(workdir: Workdir) -> metadata_store.MetadataStore:
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(workdir.metadata)
+    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
+    return metadata_store.MetadataStore(config)
+
+
+def _node_name(store: metadata_store.MetadataStore, execution: Any) -> str:
+    """The node of an execution: TFX names the context <pipeline>.<node>."""
+    try:
+        contexts = store.get_contexts_by_execution(execution.id)
+    except mlmd_errors.NotFoundError:
+        return ""
+    names = [context.name for context in contexts if context.type == "node"]
+    return names[0].rpartition(".")[2] if names else ""
+
+
+def _outputs(store: metadata_store.MetadataStore, execution: Any) -> dict[str, str]:
+    """Output name -> path of what an execution wrote (or took from the cache)."""
+    events = [
+        event
+        for event in store.get_events_by_execution_ids([execution.id])
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    ]
+    artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    return {event.path.steps[0].key: artifacts[event.artifact_id].uri for event in events}

@@ -1,0 +1,157 @@
+"""Running a pipeline: locally, watched, and with every node's state checked afterwards."""
+
+import contextlib
+import datetime
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.portable import runtime_parameter_utils
+
+from privet.components.report.facts import read_facts
+from privet.components.shared import layout
+from privet.components.shared.errors import PipelineError, PrivetError, StoreError
+from privet.pipeline import outcome
+from privet.pipeline.build import NODES, create_pipeline
+from privet.pipeline.config import PipelineConfig
+from privet.pipeline.console import NodeWatcher, redirect_noise
+from privet.pipeline.workdir import Workdir
+
+_MESSAGE_CHARACTERS = 2000  # of a library's error, in our message; run.log has it whole
+
+Say = Callable[[str], None]
+
+
+def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str, Any]:
+    """Runs the pipeline to its end and writes run.json and report.html.
+
+    Finished nodes of earlier runs are taken from the cache.
+
+    Args:
+      config: the checked configuration.
+      workdir: where everything goes; locked for the time of the run.
+      say: prints a line of progress.
+
+    Returns:
+      The content of run.json; its status is `succeeded` or `rejected`.
+
+    Raises:
+      PipelineError: a node failed; names it and the cause. run.json is written all the same.
+    """
+    with workdir.locked():
+        run_id = datetime.datetime.now(datetime.UTC).isoformat()
+        with redirect_noise(workdir.log):
+            failure = _run(config, workdir, run_id, say)
+            nodes = outcome.read_nodes(workdir, run_id)
+        summary = outcome.summarize(config, workdir, nodes)
+        failure = failure or _unfinished(nodes)
+        if failure:
+            summary["status"] = "failed"
+        outcome.write_run_json(workdir, summary)
+        if failure:
+            raise failure
+        report = Path(outcome.artifact_paths(nodes)["report"], layout.REPORT)
+        shutil.copyfile(report, workdir.report)
+        if summary["pushed"] and not (workdir.root / summary["pushed"]).is_dir():
+            raise PipelineError(
+                f"{workdir.root / summary['pushed']} was pushed by an earlier run and is gone. "
+                f"Remove {workdir.root} to run everything again."
+            )
+        return summary
+
+
+def rebuild_report(workdir: Workdir) -> Path:
+    """Writes report.html again from the artifacts of the last run.
+
+    Raises:
+      StoreError: there has been no run, or its artifacts are gone.
+    """
+    from privet.components.report.page import render
+
+    if not workdir.run_json.is_file():
+        raise StoreError(f"{workdir.root} holds no run.json. Run `privet run` with it first.")
+    summary = outcome.read_run_json(workdir)
+    folders = {name: str(workdir.root / path) for name, path in summary["artifacts"].items()}
+    if not folders:
+        raise StoreError(f"the last run in {workdir.root} wrote no artifact, so nothing to report")
+    facts = read_facts(summary["name"], summary["model_name"], folders)
+    workdir.report.write_text(render(facts), encoding="utf-8")
+    return workdir.report
+
+
+def _run(config: PipelineConfig, workdir: Workdir, run_id: str, say: Say) -> PrivetError | None:
+    """Runs all nodes; returns why one failed, if one did."""
+    pipeline = compiler.Compiler().compile(create_pipeline(config, workdir))
+    runtime_parameter_utils.substitute_runtime_parameter(
+        pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+    )
+    with _watched(workdir, run_id, say) as watcher, _without_arguments():
+        try:
+            LocalDagRunner().run_with_ir(pipeline)
+        except Exception as error:
+            logging.getLogger(__name__).exception("node %s failed", watcher.current)
+            return _failure(watcher.current or "the pipeline", error, workdir)
+    for node, messages in watcher.errors.items():
+        return PipelineError(f"{node} failed: {_shortened(messages[-1])} (see {workdir.log})")
+    return None
+
+
+def _failure(node: str, error: Exception, workdir: Workdir) -> PrivetError:
+    if isinstance(error, PrivetError):
+        failure = type(error)(f"{node} failed: {error}")
+    else:
+        text = _shortened(f"{type(error).__name__}: {error}")
+        failure = PipelineError(f"{node} failed: {text} (see {workdir.log})")
+    failure.__cause__ = error
+    return failure
+
+
+def _unfinished(nodes: Mapping[str, outcome.Node]) -> PipelineError | None:
+    """LocalDagRunner may return although a node failed, so ML Metadata has the last word."""
+    for name, node in nodes.items():
+        if node.state != "complete":
+            return PipelineError(f"{name} did not complete (its state is {node.state})")
+    return None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + "…"
+
+
+@contextlib.contextmanager
+def _watched(workdir: Workdir, run_id: str, say: Say) -> Iterator[NodeWatcher]:
+    """Prints a line for every component that finishes."""
+    started: dict[str, float] = {}
+
+    def start(node: str) -> None:
+        started[node] = time.monotonic()
+
+    def finish(node: str) -> None:
+        if node in NODES:
+            seconds = time.monotonic() - started[node]
+            cached = outcome.read_nodes(workdir, run_id)[node].cached
+            say(f"  {node:<20} {'cached' if cached else f'{seconds:.1f} s'}")
+
+    watcher = NodeWatcher(start, finish)
+    logger = logging.getLogger("absl")
+    logger.addHandler(watcher)
+    try:
+        yield watcher
+    finally:
+        logger.removeHandler(watcher)
+
+
+@contextlib.contextmanager
+def _without_arguments() -> Iterator[None]:
+    """Hides our command line: TFX hands sys.argv on to Beam, which would parse our flags."""
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments

@@ -1,0 +1,98 @@
+"""What the command line says at the end: a run or a plan in a few aligned lines."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from privet.pipeline.config import PipelineConfig
+from privet.pipeline.workdir import Workdir
+
+
+def run_lines(
+    config: PipelineConfig, workdir: Workdir, summary: Mapping[str, Any], seconds: float
+) -> list[str]:
+    """The outcome of a run.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      summary: the content of run.json.
+      seconds: wall time of the whole command.
+    """
+    head = summary["headline"]
+    pushed = summary["pushed"]
+    lines = [
+        ("", ""),
+        ("privacy", privacy_text(head["epsilon"], head["delta"])),
+        (
+            str(head["metric"]),
+            f"{head['float']:.4f} float, {head['compressed']:.4f} compressed "
+            f"({head['eval_clients']} held-out clients)",
+        ),
+        (
+            "size",
+            f"{head['bytes_compressed_gzip']:,} bytes compressed, "
+            f"{head['bytes_float_gzip']:,} float (gzipped TFLite)",
+        ),
+        ("report", str(workdir.report)),
+    ]
+    if pushed:
+        path = workdir.root / pushed
+        lines += [
+            ("pushed", f"{path}"),
+            (
+                "serve",
+                f"privet serve --model_name={config.served_name} --model_base_path={path.parent}",
+            ),
+        ]
+    else:
+        lines.append(("rejected", f"nothing was pushed: {_refusals(summary, workdir)}"))
+    lines.append(("total", f"{seconds:.1f} s"))
+    return _aligned(lines)
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """A plan, as `make_plan` gives it."""
+    lines = [
+        ("privacy", privacy_text(plan["epsilon"], plan["delta"])),
+        ("clients", f"{plan['train_clients']} train; {plan['expected_cohort']:g} expected a round"),
+        ("rounds", f"{plan['rounds']} x {plan['local_epochs']} local epochs"),
+        (
+            "traffic",
+            f"{plan['bytes_down_total']:,} bytes down, {plan['bytes_up_total']:,} up in all "
+            f"({plan['bytes_per_client_round']:,} each way per client and round)",
+        ),
+    ]
+    if plan["noise_multiplier"] is not None:
+        noise = f"multiplier {plan['noise_multiplier']:g} x clip norm {plan['clip_norm']:g}"
+        lines.insert(1, ("noise", noise))
+    return _aligned(lines)
+
+
+def privacy_text(epsilon: float | None, delta: float | None) -> str:
+    """A guarantee in words."""
+    if epsilon is None:
+        return "NOT PRIVATE: train.privacy.mechanism is none"
+    return f"epsilon {epsilon:.4g} at delta {delta:g}, per client (add or remove one)"
+
+
+def _refusals(summary: Mapping[str, Any], workdir: Workdir) -> str:
+    from privet.components.report.facts import read_facts
+
+    folders = {name: str(workdir.root / path) for name, path in summary["artifacts"].items()}
+    facts = read_facts("", "", folders)
+    rules = [
+        f"{rule['metric']} {rule['kind']}={rule['limit']:g} (value "
+        + (f"{rule['value']:.4g})" if rule["value"] is not None else f"none: {rule['detail']})")
+        for rule in (facts.verdict or {}).get("rules", [])
+        if not rule["passed"]
+    ]
+    checks = [
+        f"{check['engine']} {check['api']}: {check['detail']}"
+        for check in (facts.infra or {}).get("checks", [])
+        if not check["passed"]
+    ]
+    return "; ".join(rules + checks)
+
+
+def _aligned(lines: list[tuple[str, str]]) -> list[str]:
+    return [f"  {name:<10} {text}".rstrip() for name, text in lines]

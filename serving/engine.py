@@ -1,0 +1,186 @@
+"""What the server needs of a loaded model: its signatures, and a function that runs one.
+
+Two engines give it: `engine_saved_model` and `engine_tflite`. The rest of the server knows only
+what is here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from privet.components.shared.errors import ServingError
+from privet.components.shared.signatures import SAVED_MODEL_FILE, TFLITE_FILE
+from privet.serving.status import invalid_argument
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+
+# TensorFlow's DataType number -> its name in TF Serving's messages, and the NumPy type that holds
+# it (None: there is none). Kept as a table so that reading requests needs no TensorFlow.
+_DATA_TYPES: dict[int, tuple[str, type | None]] = {
+    1: ("float", np.float32),
+    2: ("double", np.float64),
+    3: ("int32", np.int32),
+    4: ("uint8", np.uint8),
+    5: ("int16", np.int16),
+    6: ("int8", np.int8),
+    7: ("string", np.object_),
+    8: ("complex64", np.complex64),
+    9: ("int64", np.int64),
+    10: ("bool", np.bool_),
+    14: ("bfloat16", None),
+    17: ("uint16", np.uint16),
+    18: ("complex128", np.complex128),
+    19: ("half", np.float16),
+    22: ("uint32", np.uint32),
+    23: ("uint64", np.uint64),
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a signature.
+
+    Attributes:
+      tensor_name: the tensor's name inside the model, such as `serving_default_x:0`.
+      type_name: TensorFlow's name of the type, such as `float` or `string`.
+      numpy_type: the NumPy type of arrays that hold it (strings: objects that are bytes); None
+        for types that NumPy has not.
+      shape: -1 for a dimension of any size; None for any rank.
+    """
+
+    tensor_name: str
+    type_name: str
+    numpy_type: type | None
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function of the model that clients can call by name."""
+
+    name: str
+    method_name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+
+class Engine(Protocol):
+    """A loaded model. Any number of threads may call `run` at once."""
+
+    @property
+    def kind(self) -> str:
+        """`savedmodel` or `tflite`."""
+
+    @property
+    def signature_defs(self) -> Mapping[str, "SignatureDef"]:
+        """The signatures as the model's file holds them; what the metadata API answers."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The same signatures, in the form that the server works with."""
+
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: tuple[str, ...] = (),
+    ) -> dict[str, np.ndarray]:
+        """Runs one signature.
+
+        Args:
+          signature_name: a key of `signatures`.
+          inputs: for each input of the signature an array of its type. Shapes are not checked
+            against the signature; the model's operators check what they need.
+          output_filter: names of the outputs to return; empty for all.
+
+        Raises:
+          RequestError: the model refused these inputs, or failed.
+        """
+
+    def close(self) -> None:
+        """Frees the model. No call to `run` is under way or will follow."""
+
+
+def load_engine(version_path: Path, prefer_tflite_model: bool) -> Engine:
+    """Loads the model in one version's directory.
+
+    Args:
+      version_path: a directory with saved_model.pb, model.tflite, or both.
+      prefer_tflite_model: use model.tflite where there is one, and do not read saved_model.pb.
+
+    Raises:
+      ServingError: there is no model, or it cannot be loaded.
+    """
+    if prefer_tflite_model and (version_path / TFLITE_FILE).is_file():
+        from privet.serving.engine_tflite import TFLiteEngine
+
+        return TFLiteEngine((version_path / TFLITE_FILE).read_bytes())
+    if (version_path / SAVED_MODEL_FILE).is_file():
+        from privet.serving.engine_saved_model import SavedModelEngine
+
+        return SavedModelEngine(version_path)
+    hint = (
+        "add --prefer_tflite_model to serve the model.tflite that is there"
+        if (version_path / TFLITE_FILE).is_file()
+        else "publish a whole SavedModel there, by renaming a finished directory"
+    )
+    raise ServingError(
+        f"Could not find SavedModel .pb at supplied export directory path: {version_path}. "
+        f"Wanted {SAVED_MODEL_FILE}; {hint}."
+    )
+
+
+def signature_from_proto(name: str, proto: "SignatureDef") -> Signature:
+    """Translates a SignatureDef."""
+    return Signature(
+        name=name,
+        method_name=proto.method_name,
+        inputs={key: _spec_from_proto(info) for key, info in sorted(proto.inputs.items())},
+        outputs={key: _spec_from_proto(info) for key, info in sorted(proto.outputs.items())},
+    )
+
+
+def data_type_name(data_type: int) -> str:
+    """TensorFlow's name for a DataType number, as its messages print it."""
+    return _DATA_TYPES.get(data_type, (f"unknown type {data_type}", None))[0]
+
+
+def check_input_types(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    """Refuses arrays of another type than the signature's, in the words of TensorFlow's runtime.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT naming the first input of a wrong type.
+    """
+    for position, (name, spec) in enumerate(signature.inputs.items()):
+        wanted, got = spec.numpy_type, inputs[name].dtype
+        if wanted is None or np.dtype(wanted) == got or (wanted is np.object_ and got.kind == "S"):
+            continue
+        raise invalid_argument(
+            f"Expects arg[{position}] to be {spec.type_name} but {_array_type_name(got)} is "
+            "provided"
+        )
+
+
+def _array_type_name(dtype: np.dtype) -> str:
+    """TensorFlow's name for a NumPy type."""
+    for name, numpy_type in _DATA_TYPES.values():
+        if numpy_type is not None and np.dtype(numpy_type) == dtype:
+            return name
+    return "string" if dtype.kind in "SU" else str(dtype)
+
+
+def _spec_from_proto(info: "TensorInfo") -> TensorSpec:
+    """Translates a TensorInfo."""
+    type_name, numpy_type = _DATA_TYPES.get(info.dtype, (data_type_name(info.dtype), None))
+    shape = info.tensor_shape
+    unknown = shape.unknown_rank or not info.HasField("tensor_shape")
+    return TensorSpec(
+        tensor_name=info.name,
+        type_name=type_name,
+        numpy_type=numpy_type,
+        shape=None if unknown else tuple(dimension.size for dimension in shape.dim),
+    )

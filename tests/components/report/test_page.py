@@ -1,0 +1,330 @@
+"""The page's contents: what it says of a run, of a missing step, and what it never lets through."""
+
+import dataclasses
+import html
+import re
+from html.parser import HTMLParser
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from privet.components.report import page
+from privet.components.report.page import RunFacts, render, run_banner
+
+HOSTILE = "<script>alert('x')</script>"
+VOID = {"meta", "link", "br", "wbr"}
+
+
+def readable(document: str) -> str:
+    """What a person reads: the body's text on one line."""
+    body = document[document.index("<body>") :]
+    words = re.sub(r"<[^>]*>", " ", body.replace("<wbr>", ""))
+    return " ".join(html.unescape(words).split())
+
+
+class Nesting(HTMLParser):
+    """Checks that every element is closed where it should be, and gathers ids and links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        named = dict(attrs)
+        self.ids += [named["id"] or ""] if "id" in named else []
+        self.links += [named["href"] or ""] if "href" in named else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_headline_numbers_are_shown(private_run: RunFacts) -> None:
+    text = readable(render(private_run))
+    for words in (
+        "Succeeded: pushed version 3",
+        "ε 3.99 of 4.00 allowed, δ = 10⁻⁵",
+        "Accuracy, compressed 0.921 0.923 before compression",
+        "3.1× smaller than float32",
+        "Training clients 200 1,437 examples; 30 rounds",
+    ):
+        assert words in text
+
+
+def test_ledger_is_shown_with_assumptions_and_what_is_not_covered(private_run: RunFacts) -> None:
+    text = readable(render(private_run))
+    for words in (
+        "Epsilon by RDP 4.31",
+        "Unit client",
+        "Neighbouring relation add or remove one client",
+        "Accountant PLD",
+        "Noise multiplier 6.12",
+        "Clip norm 0.5",
+        "Amplified by sampling no",
+        "Rounds 30 of 30 planned",
+        "Assumptions: ε holds only if Each person is one client",
+        "Not covered by ε The evaluation's exact numbers per client.",
+    ):
+        assert words in text
+
+
+def test_levers_show_noise_compression_and_bytes(private_run: RunFacts) -> None:
+    text = readable(render(private_run))
+    for words in (
+        "Served variant int8_weights",
+        "Change in accuracy −0.002",
+        "Down per client round 2.6 kB",
+        "Up in all 15.6 MB",
+    ):
+        assert words in text
+
+
+def test_every_rule_and_check_is_listed(private_run: RunFacts) -> None:
+    text = readable(render(private_run))
+    assert "compressed.accuracy must be at least 0.921 0.850 ✓ passed" in text
+    assert "saved_model gRPC Predict largest difference 1.2e-07 ✓ passed" in text
+
+
+def test_page_is_well_formed_with_unique_ids_and_links_that_lead_somewhere(
+    private_run: RunFacts,
+) -> None:
+    parser = Nesting()
+    parser.feed(render(private_run))
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+    inside = {link[1:] for link in parser.links if link.startswith("#")}
+    assert inside <= set(parser.ids)
+    assert {link for link in parser.links if not link.startswith("#")} == {"data:,"}
+
+
+def test_page_is_self_contained(private_run: RunFacts) -> None:
+    document = render(private_run)
+    assert document.startswith("<!doctype html>")
+    assert not re.search(r"https?:|@import|<script|<iframe|<img|<object|\bon\w+=", document)
+    assert not re.search(r"url\((?!#)", document)
+    assert not re.search(r"\bsrc=", document)
+
+
+def test_page_is_the_same_each_time(private_run: RunFacts) -> None:
+    assert render(private_run) == render(private_run)
+
+
+def test_every_figure_has_a_table(private_run: RunFacts) -> None:
+    document = render(private_run)
+    found = re.findall(r"<figure.*?</figure>", document, re.DOTALL)
+    assert len(found) == 5
+    for figure in found:
+        assert "<title" in figure
+        assert "<table" in figure
+
+
+def test_run_without_guarantee_is_shouted(run_without_privacy: RunFacts) -> None:
+    document = render(run_without_privacy)
+    assert '<div class="banner banner-alarm" role="alert">' in document
+    text = readable(document)
+    assert "Not private This run gives no differential privacy guarantee." in text
+    assert "No noise was added: the configuration sets privacy to none." in text
+    assert "Privacy spent No guarantee" in text
+
+
+def test_numbers_of_a_run_that_is_not_private_are_not_drawn(facts: dict[str, Any]) -> None:
+    facts["ledger"] |= {"private": False, "not_private_because": "the noise seed is fixed"}
+    document = render(RunFacts(**facts))
+    assert 'id="epsilon-title"' not in document
+    assert "Epsilon (ε) 3.99 does not hold" in readable(document)
+
+
+@pytest.mark.parametrize(
+    "flaw", [{"private": None}, {"private": "true"}, {"epsilon": None}, {"delta": float("nan")}]
+)
+def test_doubtful_ledger_counts_as_not_private(facts: dict[str, Any], flaw: dict[str, Any]) -> None:
+    facts["ledger"] |= flaw
+    assert "banner-alarm" in render(RunFacts(**facts)).split("<body>")[1]
+
+
+def test_private_run_is_not_alarmed(private_run: RunFacts) -> None:
+    assert "banner-alarm" not in render(private_run).split("<body>")[1]
+
+
+def test_rejected_run_names_the_rules_that_failed(rejected_run: RunFacts) -> None:
+    banner = run_banner(rejected_run)
+    assert banner.title == "Rejected"
+    assert banner.items == ("compressed.accuracy: 0.921, must be at least 0.950",)
+    assert "✕ failed" in readable(render(rejected_run))
+
+
+def test_failed_infra_check_rejects(facts: dict[str, Any]) -> None:
+    check = {"engine": "tflite", "api": "REST predict", "passed": False, "detail": "no answer"}
+    facts["infra"] = {"blessed": False, "checks": [check]}
+    facts["pushed"] = None
+    assert run_banner(RunFacts(**facts)).items == ("tflite, REST predict: no answer",)
+
+
+def test_pushed_though_rejected_is_no_success(facts: dict[str, Any]) -> None:
+    facts["verdict"] = {"blessed": False, "rules": []}
+    banner = run_banner(RunFacts(**facts))
+    assert banner.kind == "bad"
+    assert banner.title == "Pushed version 3 although it was rejected"
+
+
+def test_blessed_but_not_pushed_says_why(facts: dict[str, Any]) -> None:
+    facts["pushed"] = {"pushed": False, "version": None, "detail": "the folder is read-only"}
+    banner = run_banner(RunFacts(**facts))
+    assert (banner.title, banner.text) == ("Not pushed", "the folder is read-only")
+
+
+@pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(RunFacts)][2:])
+def test_page_renders_without_any_one_step(facts: dict[str, Any], field: str) -> None:
+    facts[field] = None
+    text = readable(render(RunFacts(**facts)))
+    if field != "pushed":
+        assert "Not available: the" in text or "No privacy ledger" in text
+
+
+def test_page_of_a_run_that_has_written_nothing_says_so(facts: dict[str, Any]) -> None:
+    text = readable(render(RunFacts("digits", "digits")))
+    assert "Nothing yet from: ingest, train, compress, evaluate, validate, push." in text
+    for step in ("ingest", "train", "compress", "evaluate", "validate"):
+        assert f"Not available: the {step} step has not written" in text
+    assert "No privacy ledger" in text
+
+
+def test_empty_files_render_too() -> None:
+    names = [one.name for one in dataclasses.fields(RunFacts)][2:]
+    assert "Not private" in readable(
+        render(RunFacts("a", "b", **{name: {"schema": 1} for name in names}))
+    )
+
+
+def test_regression_has_no_labels_and_says_lower_is_better(facts: dict[str, Any]) -> None:
+    for split in facts["statistics"]["splits"].values():
+        split["labels"] = None
+    facts["evaluation"] |= {"task": "regression", "higher_is_better": False}
+    text = readable(render(RunFacts(**facts)))
+    assert "No labels to count" in text
+    assert "lower is better" in text
+
+
+def test_no_earlier_model_is_said(facts: dict[str, Any]) -> None:
+    del facts["evaluation"]["models"]["blessed"]
+    assert "no earlier blessed model" in readable(render(RunFacts(**facts)))
+
+
+def test_exact_numbers_are_marked(private_run: RunFacts) -> None:
+    text = readable(render(private_run))
+    assert text.count("exact, not covered by ε") >= 2
+    assert "Keep this page inside the trust boundary." in text
+
+
+def poisoned(value: Any) -> Any:
+    """The same structure, hostile in every text but the keys that the page looks up."""
+    if isinstance(value, dict):
+        return {key: poisoned(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [poisoned(one) for one in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_no_text_of_any_file_becomes_markup(facts: dict[str, Any]) -> None:
+    hostile = poisoned(facts)
+    hostile["evaluation"]["models"]["float"]["overall"][HOSTILE] = 0.5
+    hostile["history"]["rounds"][0]["eval"][HOSTILE] = 0.5
+    spread = facts["evaluation"]["models"]["float"]["clients"]["accuracy"]
+    hostile["evaluation"]["models"][HOSTILE] = {"clients": {HOSTILE: spread}}
+    hostile["statistics"]["splits"][HOSTILE] = {"labels": {HOSTILE: 1}}
+    hostile["statistics"]["rejected"]["reasons"][HOSTILE] = 1
+    document = render(RunFacts(**hostile))
+    assert "<script" not in document
+    assert document.count("&lt;script&gt;") > 30
+    parser = Nesting()
+    parser.feed(document)
+    assert parser.open == []
+
+
+def test_labels_that_are_not_drawn_are_said_to_be_in_the_table(crowded_run: RunFacts) -> None:
+    text = readable(render(crowded_run))
+    assert "Drawn are the 24 most frequent labels; the table has all." in text
+    assert "a label with a long name 0" in text
+
+
+def test_long_runs_show_spaced_rows_with_the_last() -> None:
+    rows = page.spaced(range(10_000))
+    assert len(rows) == 100
+    assert (rows[0], rows[-1]) == (0, 9999)
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "expected"),
+    [
+        (page.number, None, "—"),
+        (page.number, float("inf"), "∞"),
+        (page.number, float("nan"), "not a number"),
+        (page.number, 1.2e-07, "1.2e−07"),
+        (page.number, 1234.5, "1,234"),
+        (page.number, -0.5, "−0.500"),
+        (page.whole, 200.0, "200"),
+        (page.whole, 6.12, "6.12"),
+        (page.epsilon, 3.9901, "4.00"),
+        (page.epsilon, 3.99, "3.99"),
+        (page.scientific, 1e-5, "10⁻⁵"),
+        (page.scientific, 2.5e-6, "2.5 × 10⁻⁶"),
+        (page.scientific, 0, "0"),
+        (page.change, (0.9, None), "—"),
+        (page.change, (0.5, 0.75), "+0.250"),
+        (page.words, True, "yes"),
+        (page.headline, "RMSE", "RMSE"),
+    ],
+)
+def test_values_are_written_for_people(write: Any, value: Any, expected: str) -> None:
+    assert write(value) == expected
+
+
+def test_limit_and_value_never_look_equal_when_they_differ() -> None:
+    assert page.telling_apart(0.84999, 0.85) == ("0.84999", "0.85")
+    assert page.telling_apart(0.921, 0.85) == ("0.921", "0.850")
+
+
+def colours(style: str) -> list[dict[str, str]]:
+    """The variables of the light and of the dark scheme."""
+    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    return [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in blocks]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2, definition of relative luminance)."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_contrast_is_at_least_that_of_wcag_aa(scheme: int) -> None:
+    style = resources.files("privet.components.report").joinpath("report.css").read_text("utf-8")
+    schemes = colours(style)
+    assert len(schemes) == 2
+    assert schemes[0].keys() == schemes[1].keys()
+    named = schemes[scheme]
+    pairs = [(text, ground) for text in ("ink", "muted") for ground in ("page", "surface")]
+    pairs += [("accent", "page"), ("on-alarm", "alarm"), ("bad", "surface"), ("good", "page")]
+    pairs += [(tone, f"{tone}-tint") for tone in ("good", "bad", "unsure")]
+    pairs += [("ink", f"{tone}-tint") for tone in ("good", "bad", "unsure")]
+    for text, ground in pairs:
+        assert contrast(named[text], named[ground]) >= 4.5, (text, ground)
+    for shape in ("accent", "second", "third", "soft"):
+        assert contrast(named[shape], named["surface"]) >= 2.7, shape

@@ -1,0 +1,148 @@
+"""What the serving tests share: small real models, and a server over them on loopback."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _export(path: Path, offset: float) -> None:
+    """Saves a model that answers every kind of request; `offset` tells versions apart."""
+    import tensorflow as tf
+
+    def spec(dtype: Any, shape: list[int | None], name: str) -> Any:
+        return tf.TensorSpec(shape, dtype, name=name)
+
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            self.scale = tf.Variable(0.5)
+            self.offset = tf.Variable(offset)
+            self.kernel = tf.Variable([[1.0], [10.0]])
+
+        @tf.function(input_signature=[spec(tf.float32, [None], "x")])
+        def half_plus(self, x: Any) -> Any:
+            return {"y": self.scale * x + self.offset}
+
+        @tf.function(input_signature=[spec(tf.float32, [None], "a"), spec(tf.float32, [None], "b")])
+        def pair(self, a: Any, b: Any) -> Any:
+            return {"sum": a + b, "product": a * b}
+
+        @tf.function(input_signature=[spec(tf.string, [None], "text")])
+        def text(self, text: Any) -> Any:
+            return {"copy": tf.identity(text), "copy_bytes": tf.identity(text)}
+
+        @tf.function(input_signature=[spec(tf.float32, [None, 2], "x")])
+        def dense(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, self.kernel)}
+
+        @tf.function(input_signature=[spec(tf.int32, [None], "count")])
+        def integers(self, count: Any) -> Any:
+            return {"double": 2 * count}
+
+        @tf.function(input_signature=[spec(tf.float32, [None], "x")])
+        def total(self, x: Any) -> Any:
+            return {"total": tf.reduce_sum(x)}
+
+        def parse(self, inputs: Any) -> Any:
+            features = {"x": tf.io.FixedLenFeature([2], tf.float32)}
+            return tf.io.parse_example(inputs, features)["x"]
+
+        @tf.function(input_signature=[spec(tf.string, [None], "inputs")])
+        def classify(self, inputs: Any) -> Any:
+            scores = self.parse(inputs)
+            classes = tf.tile([["low", "high"]], [tf.shape(scores)[0], 1])
+            return {"classes": classes, "scores": scores}
+
+        @tf.function(input_signature=[spec(tf.string, [None], "inputs")])
+        def regress(self, inputs: Any) -> Any:
+            return {"outputs": tf.reduce_sum(self.parse(inputs), axis=1, keepdims=True)}
+
+    model = Model()
+    names = ("pair", "text", "dense", "integers", "total", "classify", "regress")
+    signatures = {"serving_default": model.half_plus, **{n: getattr(model, n) for n in names}}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+
+
+def _convert(path: Path) -> bytes:
+    """The default signature as TFLite, under the names that the SavedModel gives it."""
+    import tensorflow as tf
+
+    from privet.components.shared.signatures import tflite_signature, with_signature_metadata
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(path), signature_keys=["serving_default"]
+    )
+    model = converter.convert()
+    key = "serving_default"
+    return with_signature_metadata(model, {key: tflite_signature(model, key)})
+
+
+@pytest.fixture(scope="session")
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Path]:
+    """Two exports: offset -> directory. Each has a model.tflite too."""
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    exports = {}
+    for offset in (2.0, 3.0):
+        exports[offset] = tmp_path_factory.mktemp("export") / "model"
+        _export(exports[offset], offset)
+        (exports[offset] / "model.tflite").write_bytes(_convert(exports[offset]))
+    return exports
+
+
+@pytest.fixture(scope="session")
+def publish(saved_models: dict[float, Path]) -> Callable[..., Path]:
+    """Publishes a version as Privet's pusher does: copy under another name, then rename."""
+
+    def publish_version(
+        base_path: Path, version: int, offset: float = 2.0, change: Any = None
+    ) -> Path:
+        base_path.mkdir(parents=True, exist_ok=True)
+        temporary, final = base_path / f".tmp-{version}", base_path / str(version)
+        shutil.copytree(saved_models[offset], temporary)
+        if change is not None:
+            change(temporary)
+        temporary.rename(final)
+        return final
+
+    return publish_version
+
+
+@pytest.fixture(scope="module")
+def server(
+    publish: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SimpleNamespace]:
+    """A server of model `m`, version 1 (0.5 x + 2), on loopback; one for each test module."""
+    from privet.serving.ports import free_port
+    from privet.serving.running import RunningServer, ServerConfig
+
+    base_path = tmp_path_factory.mktemp("served")
+    publish(base_path, 1)
+    config = ServerConfig(
+        model_base_path=base_path,
+        model_name="m",
+        port=free_port(),
+        rest_api_port=free_port(),
+        file_system_poll_wait_seconds=0.05,
+        drain_seconds=5,
+    )
+    with RunningServer(config) as running:
+        yield SimpleNamespace(
+            base_path=base_path,
+            config=config,
+            running=running,
+            rest_port=config.rest_api_port,
+            grpc_address=running.grpc_address,
+        )

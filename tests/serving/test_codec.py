@@ -1,0 +1,366 @@
+"""Predict bodies to arrays and back: by hand, by property, and every message."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from privet.serving import codec
+from privet.serving.codec import Format, fast_array, read_inputs, write_outputs
+from privet.serving.document import parse_document
+from privet.serving.engine import Signature, TensorSpec
+from privet.serving.json_tensor import fill_tensor
+from privet.serving.status import RequestError
+
+TYPES: dict[str, type] = {
+    "float": np.float32,
+    "double": np.float64,
+    "int32": np.int32,
+    "uint8": np.uint8,
+    "int16": np.int16,
+    "int8": np.int8,
+    "int64": np.int64,
+    "bool": np.bool_,
+    "uint32": np.uint32,
+    "uint64": np.uint64,
+    "string": np.object_,
+}
+
+
+def spec(type_name: str = "float") -> TensorSpec:
+    return TensorSpec("t:0", type_name, TYPES[type_name], None)
+
+
+def signature(**inputs: str) -> Signature:
+    return Signature("s", "", {name: spec(kind) for name, kind in inputs.items()}, {})
+
+
+def read(body: Any, **inputs: str) -> tuple[dict[str, np.ndarray], Format]:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_inputs(parse_document(text), signature(**inputs))
+
+
+def test_rows_of_one_input() -> None:
+    inputs, form = read({"instances": [[1, 2.5], [3, 4]]}, x="float")
+
+    assert form is Format.ROW
+    assert inputs["x"].dtype == np.float32
+    assert inputs["x"].tolist() == [[1.0, 2.5], [3.0, 4.0]]
+
+
+def test_rows_of_named_inputs() -> None:
+    rows = [{"a": 1, "b": ["x", {"b64": "/w=="}]}, {"a": 2, "b": ["y", "é"]}]
+    inputs, _ = read({"instances": rows}, a="int64", b="string")
+
+    assert inputs["a"].tolist() == [1, 2]
+    assert inputs["b"].tolist() == [[b"x", b"\xff"], [b"y", "é".encode()]]
+
+
+def test_rows_may_name_their_only_input() -> None:
+    assert read({"instances": [{"x": 1}, {"x": 2}]}, x="float")[0]["x"].tolist() == [1.0, 2.0]
+
+
+def test_columns() -> None:
+    inputs, form = read({"inputs": {"a": [1, 2], "b": 7, "extra": "ignored"}}, a="int32", b="float")
+
+    assert form is Format.COLUMN
+    assert inputs["a"].tolist() == [1, 2]
+    assert inputs["b"].shape == ()
+    assert read({"inputs": {"b64": "AQI="}}, x="string")[0]["x"].item() == b"\x01\x02"
+    assert read({"inputs": [[], []]}, x="int32")[0]["x"].shape == (2, 0)
+
+
+def test_special_floats() -> None:
+    inputs, _ = read(b'{"instances": [NaN, Infinity, -Inf, 1e39]}', x="float")
+
+    np.testing.assert_array_equal(inputs["x"], [np.nan, np.inf, -np.inf, np.inf])
+
+
+@pytest.mark.parametrize(("text", "raw"), [("AQID", b"\x01\x02\x03"), ("AQ", b"\x01"), ("", b"")])
+def test_base64(text: str, raw: bytes) -> None:
+    assert read({"instances": [{"b64": text}]}, x="string")[0]["x"].tolist() == [raw]
+
+
+FLOAT, PAIR, STRING = {"x": "float"}, {"a": "float", "b": "float"}, {"x": "string"}
+ROW = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMENT: "
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs", "message"),
+    [
+        (
+            {"instances": [1], "inputs": [1]},
+            FLOAT,
+            'JSON Value: {\n    "instances": [1],\n    "inputs": [1]\n} Not formatted correctly '
+            "expecting only one of 'inputs' or 'instances' keys to exist ",
+        ),
+        ({}, FLOAT, "Missing 'inputs' or 'instances' key"),
+        (
+            {"instances": 1},
+            FLOAT,
+            "JSON Value: {\n    \"instances\": 1\n} Expecting 'instances' to be an list/array",
+        ),
+        (
+            {"instances": []},
+            FLOAT,
+            "JSON Value: {\n    \"instances\": []\n} No values in 'instances' array",
+        ),
+        (
+            {"instances": [1]},
+            PAIR,
+            "instances is a plain list, but expecting list of objects as multiple input tensors "
+            "required as per tensorinfo_map",
+        ),
+        (
+            {"instances": [{"x": 1}, [2]]},
+            FLOAT,
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            {"instances": [1, {"x": 2}]},
+            FLOAT,
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (
+            {"instances": [{"z": 1}]},
+            FLOAT,
+            "Failed to process element: 0 key: z of 'instances' list. Error: INVALID_ARGUMENT: "
+            "JSON object: does not have named input: z",
+        ),
+        (
+            {"instances": [{"a": 1}]},
+            PAIR,
+            "Failed to process element: 0 of 'instances' list. JSON object: {\n    \"a\": 1\n} "
+            "keys must be equal to: a,b",
+        ),
+        (
+            {"instances": [[1], [1, 2]]},
+            FLOAT,
+            ROW.format(1) + "Expecting tensor size: 1 but got: 2",
+        ),
+        (
+            {"instances": [[[1, 2]], [[1], [2]]]},
+            FLOAT,
+            ROW.format(1) + "Expecting shape [1,2] but got: [2,1]",
+        ),
+        (
+            {"instances": [[[1, 2], [3]]]},
+            FLOAT,
+            ROW.format(0) + "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        (
+            {"instances": [[1, [2]]]},
+            FLOAT,
+            ROW.format(0) + "Encountered list at unexpected level: 1 expected < 1",
+        ),
+        (
+            {"instances": [[[1], 2]]},
+            FLOAT,
+            ROW.format(0)
+            + "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
+        ),
+        (
+            {"instances": ["a"]},
+            FLOAT,
+            ROW.format(0) + 'JSON Value: "a" Type: String is not of expected type: float',
+        ),
+        (
+            {"instances": [True]},
+            FLOAT,
+            ROW.format(0) + "JSON Value: true Type: True is not of expected type: float",
+        ),
+        (
+            {"instances": [None]},
+            FLOAT,
+            ROW.format(0) + "JSON Value: null Type: Null is not of expected type: float",
+        ),
+        (
+            {"instances": [1, "2"]},
+            FLOAT,
+            ROW.format(1) + 'JSON Value: "2" Type: String is not of expected type: float',
+        ),
+        (
+            {"inputs": [1.0]},
+            {"x": "int32"},
+            "JSON Value: 1.0 Type: Number is not of expected type: int32",
+        ),
+        (
+            {"inputs": [300]},
+            {"x": "uint8"},
+            "JSON Value: 300 Type: Number is not of expected type: uint8",
+        ),
+        (
+            {"inputs": [2**31]},
+            {"x": "int32"},
+            "JSON Value: 2147483648 Type: Number is not of expected type: int32",
+        ),
+        (
+            {"inputs": [1]},
+            {"x": "bool"},
+            "JSON Value: 1 Type: Number is not of expected type: bool",
+        ),
+        ({"inputs": 1}, STRING, "JSON Value: 1 Type: Number is not of expected type: string"),
+        ({"inputs": {"a": [1]}}, PAIR, "Missing named input: b in 'inputs' object."),
+        (
+            {"inputs": [1]},
+            PAIR,
+            "inputs is a plain value/list, but expecting an object as multiple input tensors "
+            "required as per tensorinfo_map",
+        ),
+        (
+            {"inputs": [{"b64": 1}]},
+            STRING,
+            'JSON Value: {\n    "b64": 1\n} not formatted correctly for base64 data',
+        ),
+        ({"inputs": [{"b64": "_w=="}]}, STRING, "Unable to base64 decode"),
+        ({"inputs": [{"b64": "A"}]}, STRING, "Unable to base64 decode"),
+    ],
+)
+def test_messages_are_tf_servings(body: Any, inputs: dict[str, str], message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read(body, **inputs)
+
+    assert caught.value.message == message
+
+
+def test_a_long_value_is_cut_off_in_messages() -> None:
+    with pytest.raises(RequestError) as caught:
+        read({"instances": [1], "inputs": [["long"] * 10_000]}, x="float")
+
+    assert len(caught.value.message) < 400
+
+
+def test_nesting_beyond_any_tensor_is_an_error() -> None:
+    with pytest.raises(RequestError, match="tensor parsing error: x"):
+        read(b'{"inputs": ' + b"[" * 5000 + b"1" + b"]" * 5000 + b"}", x="float")
+
+
+scalars = (
+    st.integers(-(2**65), 2**65)
+    | st.floats()
+    | st.booleans()
+    | st.none()
+    | st.text(max_size=3)
+    | st.sampled_from(["1", "nan", {"b64": "AQ=="}, {"x": 1}])
+)
+nested: st.SearchStrategy[Any] = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3), max_leaves=12
+) | st.lists(st.lists(st.integers(-300, 300) | st.floats(width=16), min_size=2, max_size=2))
+
+
+@given(nested, st.sampled_from(sorted(TYPES)))
+def test_fast_path_agrees_with_the_exact_one(value: Any, type_name: str) -> None:
+    document = parse_document(json.dumps({"inputs": value}).encode())
+    parsed = document.members["inputs"]
+    fast = fast_array(parsed, spec(type_name)) if document.numbers_only else None
+    if fast is None:
+        return
+    exact = fill_tensor(parsed, spec(type_name), "x")
+
+    assert fast.dtype == exact.dtype
+    np.testing.assert_array_equal(fast, exact)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"instances": [[1, 2.5], [3, -4e2]]}', True),
+        (b'{"signature_name": "s", "inputs": {"a": [1], "b": 2}}', True),
+        (b'{"instances": [1, "2"]}', False),
+        (b'{"instances": [true]}', False),
+        (b'{"inputs": [null]}', False),
+        (b'{"inputs": {"a": {"b64": ""}}}', False),
+        (b'{"a": 1, "a": 2, "inputs": [1]}', False),
+    ],
+)
+def test_only_numbers_take_the_fast_path(body: bytes, expected: bool) -> None:
+    assert parse_document(body).numbers_only is expected
+
+
+arrays = st.sampled_from(sorted(set(TYPES) - {"string"})).flatmap(
+    lambda name: st.tuples(
+        st.just(name),
+        npst.arrays(TYPES[name], npst.array_shapes(min_dims=1, max_dims=4, min_side=1)),
+    )
+)
+
+
+@given(arrays, st.sampled_from(list(Format)))
+def test_what_is_written_reads_back(case: tuple[str, np.ndarray], form: Format) -> None:
+    type_name, array = case
+    body = write_outputs({"y": array}, form)
+    again = body.replace(b'"predictions"', b'"instances"', 1).replace(b'"outputs"', b'"inputs"', 1)
+    inputs, form_read = read(again, x=type_name)
+
+    assert form_read is form
+    np.testing.assert_array_equal(inputs["x"], array)
+    assert inputs["x"].dtype == array.dtype
+
+
+@given(st.lists(st.binary(max_size=8), min_size=1, max_size=5))
+def test_bytes_read_back_through_base64(values: list[bytes]) -> None:
+    array = np.empty(len(values), object)
+    array[:] = values
+    body = write_outputs({"y_bytes": array}, Format.ROW)
+
+    inputs, _ = read({"instances": json.loads(body)["predictions"]}, x="string")
+    assert inputs["x"].tolist() == values
+
+
+@given(npst.arrays(np.float32, npst.array_shapes(max_dims=3)))
+def test_fast_and_exact_writer_give_equal_numbers(array: np.ndarray) -> None:
+    fast = codec._fast_rows(array)
+    if fast is None:
+        return
+    rows = json.loads(write_outputs({"y": array, "z": array}, Format.ROW))["predictions"]
+
+    exact = np.array([row["y"] for row in rows], np.float32)
+    np.testing.assert_array_equal(np.array(json.loads(fast)["predictions"], np.float32), exact)
+
+
+def test_layout_of_responses() -> None:
+    floats = np.array([[1, 0.5], [2, np.nan]], np.float32)
+    text = np.array([b"a", b"\xc3\xa9"], object)
+
+    assert write_outputs({"y": floats[:1]}, Format.ROW) == (
+        b'{\n    "predictions": [[1.0, 0.5]\n    ]\n}'
+    )
+    assert write_outputs({"y": floats}, Format.ROW) == (
+        b'{\n    "predictions": [[1.0, 0.5], [2.0, NaN]\n    ]\n}'
+    )
+    assert write_outputs({"t": text, "y": floats}, Format.ROW).decode() == (
+        '{\n    "predictions": [\n        {\n            "t": "a",\n            "y": [1.0, 0.5]\n'
+        '        },\n        {\n            "t": "é",\n            "y": [2.0, NaN]\n        }\n'
+        "    ]\n}"
+    )
+    assert write_outputs({"n": np.array([1, 2])}, Format.COLUMN) == (
+        b'{\n    "outputs": [\n        1,\n        2\n    ]\n}'
+    )
+    assert write_outputs({"y": np.float32(2), "t": text[0:1]}, Format.COLUMN).decode() == (
+        '{\n    "outputs": {\n        "y": 2.0,\n        "t": [\n            "a"\n        ]\n'
+        "    }\n}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({}, "Cannot convert empty tensor map to JSON"),
+        ({"y": np.float32(1)}, "Tensor name: y has no shape information "),
+        (
+            {"y": np.zeros(2), "z": np.zeros(3)},
+            "Tensor name: z has inconsistent batch size: 3 expecting: 2",
+        ),
+        ({"y": np.zeros(1, np.float16)}, "Failed to write JSON value for tensor type: half"),
+        ({"y": np.zeros(1, complex)}, "Failed to write JSON value for tensor type: complex128"),
+    ],
+)
+def test_outputs_without_a_place_in_rows(outputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        write_outputs(outputs, Format.ROW)
+
+    assert caught.value.message == message

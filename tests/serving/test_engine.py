@@ -1,0 +1,208 @@
+"""The engine contract, run on both engines, and what is particular to each."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from privet.components.shared.errors import ServingError
+from privet.serving.engine import Engine, load_engine
+from privet.serving.status import Code, RequestError
+
+KEY = "serving_default"
+
+
+def floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+@pytest.fixture(scope="module", params=["savedmodel", "tflite"])
+def engine(request: pytest.FixtureRequest, saved_models: dict[float, Path]) -> Iterator[Engine]:
+    engine = load_engine(saved_models[2.0], prefer_tflite_model=request.param == "tflite")
+    assert engine.kind == request.param
+    yield engine
+    engine.close()
+
+
+def test_signature_has_the_same_names_types_and_shapes(engine: Engine) -> None:
+    signature = engine.signatures[KEY]
+
+    assert list(signature.inputs) == ["x"]
+    assert list(signature.outputs) == ["y"]
+    assert signature.inputs["x"].type_name == "float"
+    assert signature.inputs["x"].numpy_type is np.float32
+    assert signature.inputs["x"].shape == (-1,)
+    assert signature.method_name == "tensorflow/serving/predict"
+    assert set(engine.signature_defs) == set(engine.signatures)
+
+
+def test_half_plus_two(engine: Engine) -> None:
+    outputs = engine.run(KEY, {"x": floats(1, 2, 5)})
+
+    assert outputs["y"].dtype == np.float32
+    np.testing.assert_array_equal(outputs["y"], [2.5, 3.0, 4.5])
+
+
+def test_any_batch_size_in_any_order(engine: Engine) -> None:
+    for batch_size in (1, 3, 64, 1, 0, 3):
+        x = np.arange(batch_size, dtype=np.float32)
+
+        np.testing.assert_array_equal(engine.run(KEY, {"x": x})["y"], 0.5 * x + 2)
+
+
+def test_any_rank_is_accepted_as_tf_serving_does(engine: Engine) -> None:
+    outputs = engine.run(KEY, {"x": floats(1, 2, 3, 4).reshape(2, 2)})
+
+    np.testing.assert_array_equal(outputs["y"], [[2.5, 3.0], [3.5, 4.0]])
+
+
+def test_output_filter_names_what_comes_back(engine: Engine) -> None:
+    assert list(engine.run(KEY, {"x": floats(1)}, ("y",))) == ["y"]
+
+
+def test_results_are_the_callers_own(engine: Engine) -> None:
+    first = engine.run(KEY, {"x": floats(1)})["y"]
+    engine.run(KEY, {"x": floats(9)})
+
+    np.testing.assert_array_equal(first, [2.5])
+
+
+def test_wrong_type_is_an_invalid_argument(engine: Engine) -> None:
+    with pytest.raises(RequestError) as caught:
+        engine.run(KEY, {"x": np.array([1.0])})
+
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.message == "Expects arg[0] to be float but double is provided"
+
+
+def test_threads_do_not_mix_up_their_results(engine: Engine) -> None:
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        for step in range(60):
+            x = np.full(1 + (number + step) % 5, number * 1000 + step, np.float32)
+            try:
+                y = engine.run(KEY, {"x": x})["y"]
+            except Exception as error:
+                wrong.append(error)
+            else:
+                if not np.array_equal(y, 0.5 * x + 2):
+                    wrong.append((x, y))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+def test_saved_model_operator_errors_keep_code_and_text(saved_models: dict[float, Path]) -> None:
+    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
+    with pytest.raises(RequestError, match="Matrix size-incompatible") as caught:
+        engine.run("dense", {"x": np.ones((1, 3), np.float32)})
+    engine.close()
+
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_saved_model_runs_strings_and_several_outputs(saved_models: dict[float, Path]) -> None:
+    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
+    pair = engine.run("pair", {"a": floats(2), "b": floats(5)})
+    text = engine.run("text", {"text": np.array([b"\xff\x00", b""], object)})
+    engine.close()
+
+    assert {name: value.tolist() for name, value in pair.items()} == {
+        "product": [10.0],
+        "sum": [7.0],
+    }
+    assert text["copy"].tolist() == [b"\xff\x00", b""]
+
+
+def test_saved_model_runs_without_the_private_method(
+    saved_models: dict[float, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorflow.python.client import session
+
+    monkeypatch.delattr(session.BaseSession, "_make_callable_from_options")
+    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
+    result = engine.run(KEY, {"x": floats(1, 2)})
+    engine.close()
+
+    np.testing.assert_array_equal(result["y"], [2.5, 3.0])
+
+
+def test_tflite_without_metadata_gets_tf_servings_stand_in_names(
+    saved_models: dict[float, Path],
+) -> None:
+    import tensorflow as tf
+
+    from privet.serving.engine_tflite import TFLiteEngine
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_models[2.0]), signature_keys=[KEY]
+    )
+    engine = TFLiteEngine(converter.convert())
+
+    assert list(engine.signatures[KEY].inputs) == ["serving_default_x"]
+    (output,) = engine.signatures[KEY].outputs
+    assert "PartitionedCall" in output
+    assert ":" not in output
+    result = engine.run(KEY, {"serving_default_x": floats(1)})
+    np.testing.assert_array_equal(result[output], [2.5])
+
+
+def test_tflite_keeps_no_more_free_interpreters_than_asked(saved_models: dict[float, Path]) -> None:
+    from privet.serving.engine_tflite import TFLiteEngine
+
+    model = (saved_models[2.0] / "model.tflite").read_bytes()
+    engine = TFLiteEngine(model, kept_interpreters=2)
+    for batch_size in (1, 2, 3, 4):
+        engine.run(KEY, {"x": np.zeros(batch_size, np.float32)})
+
+    assert len(engine._free) == 2
+
+
+def test_tflite_with_select_operators_is_refused_as_tf_serving_could_not_run_it() -> None:
+    import tensorflow as tf
+
+    from privet.serving.engine_tflite import TFLiteEngine
+
+    @tf.function(input_signature=[tf.TensorSpec([2, 2], tf.float32, name="x")])
+    def inverse(x: Any) -> Any:
+        return {"y": tf.linalg.inv(x)}
+
+    module = tf.Module()
+    module.inverse = inverse
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [inverse.get_concrete_function()], module
+    )
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    with pytest.raises(ServingError, match="FlexMatrixInverse"):
+        TFLiteEngine(converter.convert())
+
+
+@pytest.mark.parametrize(
+    ("files", "prefer_tflite", "message"),
+    [
+        ({}, False, r"Could not find SavedModel \.pb"),
+        ({"model.tflite": b"x"}, False, "add --prefer_tflite_model"),
+        ({"model.tflite": b"x"}, True, "Cannot build FlatBufferModel"),
+        ({"saved_model.pb": b"nonsense"}, False, "loading it failed"),
+    ],
+)
+def test_a_broken_version_says_what_is_wrong(
+    tmp_path: Path, files: dict[str, bytes], prefer_tflite: bool, message: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(ServingError, match=message):
+        load_engine(tmp_path, prefer_tflite)
