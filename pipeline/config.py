@@ -155,7 +155,9 @@ def _check_model(model: ModelConfig) -> None:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise ConfigError(f"model.module_file={str(path)!r} is not valid Python: {error}") from error
+        raise ConfigError(
+            f"model.module_file={str(path)!r} is not valid Python: {error}"
+        ) from error
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     if model.function not in functions and not _binds(tree, model.function):
         raise ConfigError(
@@ -173,4 +175,3 @@ def _binds(tree: ast.Module, name: str) -> bool:
         elif isinstance(node, ast.Assign):
             bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return name in bound or "*" in bound
-

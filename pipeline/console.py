@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from absl import logging as absl_logging
+
 _NODE = re.compile(r"^Component (?P<node>\S+) is (?P<what>running|finished)\.$")
 
 
@@ -22,22 +24,25 @@ def redirect_noise(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     root, absl = logging.getLogger(), logging.getLogger("absl")
-    before = (root.handlers[:], root.level, absl.level, absl.handlers[:], absl.propagate)
+    before = (root.handlers[:], root.level, absl.handlers[:], absl.propagate)
+    verbosity = absl_logging.get_verbosity()
     with log.open("w", encoding="utf-8") as file, _redirected_descriptor(file.fileno()):
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.handlers, absl.handlers, absl.propagate = [handler], [], True
         root.setLevel(logging.INFO)
-        absl.setLevel(logging.INFO)
+        # Through absl, not setLevel: TFX parses absl's flags before a Beam step, and absl then
+        # sets the level again to what it believes is wanted.
+        absl_logging.set_verbosity(absl_logging.INFO)
         logging.captureWarnings(True)
         try:
             with warnings.catch_warnings():
                 yield
         finally:
             logging.captureWarnings(False)
-            root.handlers, level, absl_level, absl.handlers, absl.propagate = before
+            root.handlers, level, absl.handlers, absl.propagate = before
             root.setLevel(level)
-            absl.setLevel(absl_level)
+            absl_logging.set_verbosity(verbosity)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,9 @@ _SMALLEST = 64  # elements; below, the scales and the operator cost more than in
 _DEQUANTIZE_PER_CHANNEL = 5  # the operator's version that knows a scale per channel
 
 
-def quantize_weights(weights: Sequence[np.ndarray], names: Sequence[str], scheme: Scheme) -> list[np.ndarray]:
+def quantize_weights(
+    weights: Sequence[np.ndarray], names: Sequence[str], scheme: Scheme
+) -> list[np.ndarray]:
     """Weights rounded to what the scheme stores.
 
     Args:
@@ -93,7 +95,10 @@ def pack_int8_weights(tflite: bytes) -> tuple[bytes, int]:
     for graph in model.subgraphs:
         operators = []
         for index, tensor in enumerate(list(graph.tensors)):
-            if tensor.type != schema.TensorType.FLOAT32 or model.buffers[tensor.buffer].data is None:
+            if (
+                tensor.type != schema.TensorType.FLOAT32
+                or model.buffers[tensor.buffer].data is None
+            ):
                 continue
             weight = np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4")
             found = _exact_int8(weight.reshape(tensor.shape))

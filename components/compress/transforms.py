@@ -48,9 +48,7 @@ def _build_variant(scheme: Scheme, model: str, schema: str, output: str) -> None
         **file_sizes(tflite),
         "max_weight_error": max(
             float(np.abs(a.numpy() - b.numpy()).max())
-            for a, b in zip(
-                original.trainable_variables, rounded.trainable_variables, strict=True
-            )
+            for a, b in zip(original.trainable_variables, rounded.trainable_variables, strict=True)
         ),
         "saved_model": saved_model,
     }

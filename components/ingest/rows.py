@@ -50,9 +50,7 @@ def parse_example(row: Mapping[str, Any], schema: Schema) -> Example:
       RowRejected: a value is missing, has the wrong type, or is out of range.
     """
     return Example(
-        features={
-            name: _parse_feature(row, feature) for name, feature in schema.features.items()
-        },
+        features={name: _parse_feature(row, feature) for name, feature in schema.features.items()},
         label=_parse_label(row, schema.label),
     )
 

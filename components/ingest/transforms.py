@@ -138,8 +138,7 @@ def _stack(client_id: str, kept: list[_Kept], config: IngestConfig) -> storage.C
     return storage.ClientData(
         client_id=client_id,
         features={
-            name: np.stack([row.example.features[name] for row in kept])
-            for name in config.features
+            name: np.stack([row.example.features[name] for row in kept]) for name in config.features
         },
         labels=np.array([row.example.label for row in kept], config.label.dtype),
     )

@@ -45,7 +45,9 @@ def scores(task: Task, outputs: np.ndarray) -> np.ndarray:
     return result.astype(np.float32)
 
 
-def example_metrics(task: Task, predicted: np.ndarray, labels: np.ndarray) -> Mapping[str, np.ndarray]:
+def example_metrics(
+    task: Task, predicted: np.ndarray, labels: np.ndarray
+) -> Mapping[str, np.ndarray]:
     """Metrics of each example.
 
     Args:

@@ -108,7 +108,11 @@ def calibrate_noise(sampler: Sampler, rounds: int, epsilon: float, delta: float)
 
     try:
         enough = dp_accounting.calibrate_dp_mechanism(
-            lambda: rdp.RdpAccountant(neighboring_relation=_RELATION), event, epsilon, delta, tol=0.01
+            lambda: rdp.RdpAccountant(neighboring_relation=_RELATION),
+            event,
+            epsilon,
+            delta,
+            tol=0.01,
         )
         too_little = enough * 0.8
         while epsilon_of(event(too_little), delta) <= epsilon:

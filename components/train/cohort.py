@@ -14,7 +14,5 @@ def training_order(client: ClientData, *, seed: int, round_number: int, epochs: 
     Returns:
       int64 [epochs * examples].
     """
-    generator = np.random.default_rng(
-        [seed, round_number, stable_hash("order", client.client_id)]
-    )
+    generator = np.random.default_rng([seed, round_number, stable_hash("order", client.client_id)])
     return np.concatenate([generator.permutation(len(client)) for _ in range(epochs)])

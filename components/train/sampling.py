@@ -21,7 +21,9 @@ Client = TypeVar("Client")
 class Sampler(Protocol):
     """Draws cohorts from a fixed population; a client is at most once in a cohort."""
 
-    population: int
+    @property
+    def population(self) -> int:
+        """Number of clients to draw from."""
 
     @property
     def expected_cohort(self) -> float:

@@ -73,9 +73,7 @@ def _worsening(
     return worsening, worsening <= rule.limit + _SLACK, detail
 
 
-def _value(
-    metric: str, evaluation: Mapping[str, Any], ledger: Mapping[str, Any]
-) -> float | None:
+def _value(metric: str, evaluation: Mapping[str, Any], ledger: Mapping[str, Any]) -> float | None:
     """The number that a rule names; None for an epsilon that does not exist."""
     model, _, rest = metric.partition(".")
     if model == "ledger" and rest in ("epsilon", "delta"):
