@@ -11,6 +11,7 @@ activations at run time; it is measured for comparison.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -95,12 +96,10 @@ def pack_int8_weights(tflite: bytes) -> tuple[bytes, int]:
     for graph in model.subgraphs:
         operators = []
         for index, tensor in enumerate(list(graph.tensors)):
-            if (
-                tensor.type != schema.TensorType.FLOAT32
-                or model.buffers[tensor.buffer].data is None
-            ):
+            constant = model.buffers[tensor.buffer].data
+            if tensor.type != schema.TensorType.FLOAT32 or constant is None:
                 continue
-            weight = np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4")
+            weight = np.frombuffer(bytes(constant), "<f4")
             found = _exact_int8(weight.reshape(tensor.shape))
             if found is None:
                 continue
@@ -128,7 +127,9 @@ def _exact_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None
     return None
 
 
-def _int8_tensor(schema, tensor, values, scales, axis, *, buffer):  # type: ignore[no-untyped-def]
+def _int8_tensor(
+    schema: Any, tensor: Any, values: np.ndarray, scales: np.ndarray, axis: int, *, buffer: int
+) -> Any:
     stored = schema.TensorT()
     stored.name = bytes(tensor.name) + b"_int8"
     stored.shape = list(values.shape)
@@ -141,25 +142,23 @@ def _int8_tensor(schema, tensor, values, scales, axis, *, buffer):  # type: igno
     return stored
 
 
-def _buffer(schema, values):  # type: ignore[no-untyped-def]
+def _buffer(schema: Any, values: np.ndarray) -> Any:
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
     return buffer
 
 
-def _dequantize(schema, model, source, destination):  # type: ignore[no-untyped-def]
+def _dequantize(schema: Any, model: Any, source: int, destination: int) -> Any:
     code = schema.BuiltinOperator.DEQUANTIZE
-    for index, known in enumerate(model.operatorCodes):
-        if known.builtinCode == code and known.version >= _DEQUANTIZE_PER_CHANNEL:
-            break
-    else:
-        index = len(model.operatorCodes)
-        known = schema.OperatorCodeT()
-        known.builtinCode = known.deprecatedBuiltinCode = code
-        known.version = _DEQUANTIZE_PER_CHANNEL
-        model.operatorCodes.append(known)
+    known = [(entry.builtinCode, entry.version) for entry in model.operatorCodes]
+    if (code, _DEQUANTIZE_PER_CHANNEL) not in known:
+        known.append((code, _DEQUANTIZE_PER_CHANNEL))
+        entry = schema.OperatorCodeT()
+        entry.builtinCode = entry.deprecatedBuiltinCode = code
+        entry.version = _DEQUANTIZE_PER_CHANNEL
+        model.operatorCodes.append(entry)
     operator = schema.OperatorT()
-    operator.opcodeIndex = index
+    operator.opcodeIndex = known.index((code, _DEQUANTIZE_PER_CHANNEL))
     operator.inputs, operator.outputs = [source], [destination]
     operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
     operator.builtinOptions = schema.DequantizeOptionsT()

@@ -25,7 +25,7 @@ class ClientExampleGenSpec(ComponentSpec):
         "source_version": ExecutionParameter(type=str),
         "input_fingerprint": ExecutionParameter(type=str, optional=True),
     }
-    INPUTS = {}  # noqa: RUF012
+    INPUTS: dict[str, Any] = {}  # noqa: RUF012
     OUTPUTS = {"examples": ChannelParameter(type=artifacts.ClientExamples)}  # noqa: RUF012
 
 

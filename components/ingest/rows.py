@@ -27,7 +27,7 @@ class Example:
     label: int | float
 
 
-class RowRejected(Exception):
+class RowRejectedError(Exception):
     """A row does not fit the schema; the message is the reason."""
 
 
@@ -35,11 +35,11 @@ def client_of(row: Mapping[str, Any], schema: Schema) -> str:
     """The client that a row belongs to.
 
     Raises:
-      RowRejected: the row names none.
+      RowRejectedError: the row names none.
     """
     value = row.get(schema.client_id)
     if value is None or value == "":
-        raise RowRejected("the client id is missing")
+        raise RowRejectedError("the client id is missing")
     return str(value)
 
 
@@ -47,7 +47,7 @@ def parse_example(row: Mapping[str, Any], schema: Schema) -> Example:
     """The example that a row holds.
 
     Raises:
-      RowRejected: a value is missing, has the wrong type, or is out of range.
+      RowRejectedError: a value is missing, has the wrong type, or is out of range.
     """
     return Example(
         features={name: _parse_feature(row, feature) for name, feature in schema.features.items()},
@@ -59,10 +59,10 @@ def split_of(row: Mapping[str, Any], column: str) -> str:
     """The split that a row's column names.
 
     Raises:
-      RowRejected: it names none of train, eval, test.
+      RowRejectedError: it names none of train, eval, test.
     """
     if row.get(column) not in SPLITS:
-        raise RowRejected(f"column {column} must be one of {', '.join(SPLITS)}")
+        raise RowRejectedError(f"column {column} must be one of {', '.join(SPLITS)}")
     return str(row[column])
 
 
@@ -75,7 +75,7 @@ def _parse_feature(row: Mapping[str, Any], feature: FeatureConfig) -> np.ndarray
     for bound, outside in ((low, values < (low or 0)), (high, values > (high or 0))):
         if bound is not None and outside.any():
             column = feature.column_names[int(outside.argmax())]
-            raise RowRejected(f"column {column} is outside [{low}, {high}]")
+            raise RowRejectedError(f"column {column} is outside [{low}, {high}]")
     return values
 
 
@@ -85,7 +85,7 @@ def _parse_label(row: Mapping[str, Any], label: LabelConfig) -> int | float:
         return _to_float(value, label.column)
     index = _to_int(value, label.column)
     if not 0 <= index < label.classes:
-        raise RowRejected(f"label {label.column} is not a class from 0 to {label.classes - 1}")
+        raise RowRejectedError(f"label {label.column} is not a class from 0 to {label.classes - 1}")
     return index
 
 
@@ -93,9 +93,9 @@ def _to_float(value: Any, column: str) -> float:
     try:
         number = float(_present(value, column))
     except (TypeError, ValueError):
-        raise RowRejected(f"column {column} is not a number") from None
+        raise RowRejectedError(f"column {column} is not a number") from None
     if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
-        raise RowRejected(f"column {column} is not a finite float32")
+        raise RowRejectedError(f"column {column} is not a finite float32")
     return number
 
 
@@ -107,11 +107,11 @@ def _to_int(value: Any, column: str) -> int:
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or not -(2**63) <= number < 2**63:
-        raise RowRejected(f"column {column} is not a whole number")
+        raise RowRejectedError(f"column {column} is not a whole number")
     return number
 
 
 def _present(value: Any, column: str) -> Any:
     if value is None or value == "":
-        raise RowRejected(f"column {column} is missing")
+        raise RowRejectedError(f"column {column} is missing")
     return value

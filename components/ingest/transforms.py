@@ -82,7 +82,7 @@ class _ParseRow(beam.DoFn):
             column = self._parsed.split.column
             split = rows.split_of(row, column) if column else None
             example = rows.parse_example(row, self._schema)
-        except rows.RowRejected as reason:
+        except rows.RowRejectedError as reason:
             yield beam.pvalue.TaggedOutput("rejected", (client, source, number, str(reason)))
             return
         name = posixpath.basename(source)  # a moved folder keeps the choice

@@ -9,7 +9,6 @@ import functools
 import glob
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +50,7 @@ def write_bytes(path: str, content: bytes) -> None:
 def rename(source: str, destination: str) -> None:
     """Renames a file, replacing the destination (atomically on a local disk)."""
     if "://" not in destination:
-        os.replace(source, destination)
+        Path(source).replace(destination)
         return
     filesystems = _filesystems()
     if filesystems.exists(destination):
@@ -78,7 +77,8 @@ def read_json(path: str) -> dict[str, Any]:
 def match(pattern: str) -> list[str]:
     """The files that a path or glob names, sorted; empty if there are none."""
     if "://" not in pattern:
-        return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        found = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob wants a root)
+        return sorted(path for path in found if Path(path).is_file())
     (result,) = _filesystems().match([pattern])
     return sorted(metadata.path for metadata in result.metadata_list)
 
