@@ -1,5 +1,6 @@
 """The user's Keras model: built, checked against the schema, handed to TFF and back."""
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,8 +63,13 @@ def to_functional(model: tf.keras.Model, schema: Schema) -> tff.learning.models.
 
 
 def model_inputs(features: Mapping[str, Any]) -> Any:
-    """What the model is called with: the only feature itself, or several by name."""
-    return next(iter(features.values())) if len(features) == 1 else dict(features)
+    """What the model is called with: the only feature itself, or several by name.
+
+    Several are ordered by name, since TFF takes no mapping whose order could be ambiguous.
+    """
+    if len(features) == 1:
+        return next(iter(features.values()))
+    return collections.OrderedDict(sorted(features.items()))
 
 
 def label_dtype(schema: Schema) -> tf.DType:
