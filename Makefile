@@ -66,7 +66,7 @@ $(VENV)/bin/python:
 	  "names another." >&2; exit 1
 
 $(VENV)/.installed: $(VENV)/bin/python requirements.txt requirements-dev.txt
-	@echo "Installing the pinned packages (about 2.7 GB on disk; some minutes the first time)"
+	@echo "Installing the pinned packages (about 3 GB on disk; some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --ignore-requires-python --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@

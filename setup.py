@@ -35,6 +35,7 @@ setup(
     },
     entry_points={"console_scripts": ["privet = privet.pipeline.cli:main"]},
     install_requires=[
+        "absl-py",
         "apache-beam==2.77.0",
         "dp-accounting==0.4.3",
         "fasteners",
@@ -42,6 +43,7 @@ setup(
         "google-crc32c",
         "grpcio",
         "jinja2",
+        "markupsafe",
         "matplotlib",
         "ml-metadata==1.17.1",
         "ml-pipelines-sdk==1.17.3",
@@ -52,7 +54,6 @@ setup(
         "pyyaml",
         "tensorflow==2.14.1",
         "tensorflow-federated==0.87.0",
-        "tensorflow-model-optimization==0.7.5",
         "tensorflow-privacy==0.9.0",
         "tensorflow-serving-api==2.14.1",
         "tqdm",

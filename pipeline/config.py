@@ -1,6 +1,7 @@
 """The configuration of a whole run: one YAML file, checked before anything starts."""
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,15 @@ from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
 from privet.components.train.config import TrainConfig
 from privet.components.validate.config import GateConfig, InfraConfig
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also takes 1e-5 for a number, as YAML 1.2 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class ModelConfig(Config, frozen=True):
@@ -70,6 +80,7 @@ class PipelineConfig(Config, frozen=True):
                 f"name={name!r} must be letters, digits, '-', '_' or '.', first a letter or digit",
             )
         check(self.seed >= 0, f"seed={self.seed} must be >= 0")
+        self.gate.check_metrics(self.data.schema.task)
 
     @property
     def served_name(self) -> str:
@@ -111,7 +122,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -135,7 +146,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {key}: {part!r} is not a section of the configuration")
     try:
-        target[last] = yaml.safe_load(text)
+        target[last] = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from error
 

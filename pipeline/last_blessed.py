@@ -1,5 +1,6 @@
 """Finds the last blessed model in ML Metadata: what a candidate is compared with."""
 
+from pathlib import Path
 from typing import Any
 
 from tfx.dsl.components.common import resolver
@@ -28,6 +29,12 @@ class LastBlessedStrategy(resolver.ResolverStrategy):
             if blessing.blessed == 1
             and (servable_id := blessing.get_int_custom_property("servable_id")) in servables
             and servable_id not in candidates
+            and _exists(servables[servable_id].uri)
         ]
         baseline = [servables[blessed[-1]]] if blessed else []
         return {CANDIDATE: input_dict[CANDIDATE], SERVABLES: baseline, BLESSINGS: []}
+
+
+def _exists(uri: str) -> bool:
+    """Whether an artifact is still there; a moved work directory leaves dead entries behind."""
+    return "://" in uri or Path(uri).is_dir()

@@ -45,7 +45,7 @@ class Node:
 
 
 def read_nodes(workdir: Workdir, run_id: str) -> dict[str, Node]:
-    """The components of a run, in order, as ML Metadata has them.
+    """The nodes of a run as ML Metadata has them: all components in order, then resolvers.
 
     Args:
       workdir: holds the store.
@@ -60,7 +60,7 @@ def read_nodes(workdir: Workdir, run_id: str) -> dict[str, Node]:
         return nodes
     for execution in store.get_executions_by_context(context.id):
         name = _node_name(store, execution)
-        if name in nodes:
+        if name:
             milliseconds = execution.last_update_time_since_epoch - (
                 execution.create_time_since_epoch
             )
@@ -106,6 +106,7 @@ def summarize(
         "nodes": {
             name: {"state": node.state, "seconds": node.seconds, "cached": node.cached}
             for name, node in nodes.items()
+            if name in NODES
         },
         "artifacts": {name: workdir.relative(path) for name, path in paths.items()},
         "headline": headline(paths),

@@ -45,12 +45,14 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
       PipelineError: a node failed; names it and the cause. run.json is written all the same.
     """
     with workdir.locked():
+        for stale in (workdir.run_json, workdir.report):  # of the run before
+            stale.unlink(missing_ok=True)
         run_id = datetime.datetime.now(datetime.UTC).isoformat()
         with redirect_noise(workdir.log):
-            failure = _run(config, workdir, run_id, say)
+            failure, errors = _run(config, workdir, run_id, say)
             nodes = outcome.read_nodes(workdir, run_id)
         summary = outcome.summarize(config, workdir, nodes)
-        failure = failure or _unfinished(nodes)
+        failure = failure or _unfinished(nodes, errors, workdir)
         if failure:
             summary["status"] = "failed"
         outcome.write_run_json(workdir, summary)
@@ -58,11 +60,6 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
             raise failure
         report = Path(outcome.artifact_paths(nodes)["report"], layout.REPORT)
         shutil.copyfile(report, workdir.report)
-        if summary["pushed"] and not (workdir.root / summary["pushed"]).is_dir():
-            raise PipelineError(
-                f"{workdir.root / summary['pushed']} was pushed by an earlier run and is gone. "
-                f"Remove {workdir.root} to run everything again."
-            )
         return summary
 
 
@@ -85,8 +82,10 @@ def rebuild_report(workdir: Workdir) -> Path:
     return workdir.report
 
 
-def _run(config: PipelineConfig, workdir: Workdir, run_id: str, say: Say) -> PrivetError | None:
-    """Runs all nodes; returns why one failed, if one did."""
+def _run(
+    config: PipelineConfig, workdir: Workdir, run_id: str, say: Say
+) -> tuple[PrivetError | None, Mapping[str, list[str]]]:
+    """Runs all nodes; returns why one raised, if one did, and what each logged as an error."""
     pipeline = compiler.Compiler().compile(create_pipeline(config, workdir))
     runtime_parameter_utils.substitute_runtime_parameter(
         pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -96,10 +95,8 @@ def _run(config: PipelineConfig, workdir: Workdir, run_id: str, say: Say) -> Pri
             LocalDagRunner().run_with_ir(pipeline)
         except Exception as error:
             logging.getLogger(__name__).exception("node %s failed", watcher.current)
-            return _failure(watcher.current or "the pipeline", error, workdir)
-    for node, messages in watcher.errors.items():
-        return PipelineError(f"{node} failed: {_shortened(messages[-1])} (see {workdir.log})")
-    return None
+            return _failure(watcher.current or "the pipeline", error, workdir), {}
+    return None, watcher.errors
 
 
 def _failure(node: str, error: Exception, workdir: Workdir) -> PrivetError:
@@ -112,12 +109,21 @@ def _failure(node: str, error: Exception, workdir: Workdir) -> PrivetError:
     return failure
 
 
-def _unfinished(nodes: Mapping[str, outcome.Node]) -> PipelineError | None:
-    """LocalDagRunner may return although a node failed, so ML Metadata has the last word."""
-    for name, node in nodes.items():
-        if node.state != "complete":
-            return PipelineError(f"{name} did not complete (its state is {node.state})")
-    return None
+def _unfinished(
+    nodes: Mapping[str, outcome.Node], errors: Mapping[str, list[str]], workdir: Workdir
+) -> PipelineError | None:
+    """LocalDagRunner may return although a node failed, so ML Metadata has the last word.
+
+    It does so when a node's inputs cannot be resolved: then it only logs why.
+    """
+    unfinished = {name: node.state for name, node in nodes.items() if node.state != "complete"}
+    if not unfinished:
+        return None
+    for node, messages in errors.items():  # the first to complain is the one that failed
+        return PipelineError(f"{node} failed: {_shortened(messages[-1])} (see {workdir.log})")
+    failed = [item for item in unfinished.items() if item[1] == "failed"]
+    name, state = (failed or list(unfinished.items()))[0]
+    return PipelineError(f"{name} did not complete: its state is {state} (see {workdir.log})")
 
 
 def _shortened(text: str) -> str:

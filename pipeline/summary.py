@@ -1,8 +1,10 @@
 """What the command line says at the end: a run or a plan in a few aligned lines."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from privet.components.shared import files, layout
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.workdir import Workdir
 
@@ -23,6 +25,7 @@ def run_lines(
     lines = [
         ("", ""),
         ("privacy", privacy_text(head["epsilon"], head["delta"])),
+        *_early_stop(summary, workdir),
         (
             str(head["metric"]),
             f"{head['float']:.4f} float, {head['compressed']:.4f} compressed "
@@ -72,7 +75,16 @@ def privacy_text(epsilon: float | None, delta: float | None) -> str:
     """A guarantee in words."""
     if epsilon is None:
         return "NOT PRIVATE: train.privacy.mechanism is none"
-    return f"epsilon {epsilon:.4g} at delta {delta:g}, per client (add or remove one)"
+    shown = math.ceil(epsilon * 1000) / 1000  # up: never less than was spent
+    return f"epsilon {shown:g} at delta {delta:g}, per client (add or remove one)"
+
+
+def _early_stop(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str, str]]:
+    ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
+    if ledger["rounds"] == ledger["rounds_planned"]:
+        return []
+    text = f"{ledger['rounds']} of {ledger['rounds_planned']}: the budget allows no further one"
+    return [("rounds", text)]
 
 
 def _refusals(summary: Mapping[str, Any], workdir: Workdir) -> str:

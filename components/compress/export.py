@@ -1,7 +1,8 @@
 """Exporting a Keras model for TF Serving: SavedModel, model.tflite, warm-up requests.
 
 The version directory serves unchanged from tensorflow_model_server and from `privet serve`, with
-and without `--prefer_tflite_model`, under the same input and output names.
+and without `--prefer_tflite_model`; serving_default has the same input and output names in both.
+classify and regress parse tf.Examples, which TFLite cannot, so only the SavedModel has them.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from privet.components.evaluate import transforms
-from privet.components.shared import artifacts, files
+from privet.components.shared import artifacts, files, storage
 
 
 class FederatedEvaluatorSpec(ComponentSpec):
@@ -40,14 +40,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes evaluation.json and per_client/."""
+        from privet.components.evaluate.models import servable_fits
+
+        examples = artifact_utils.get_single_uri(input_dict["examples"])
+        schema = storage.read_schema(examples)
         servables = {"compressed": artifact_utils.get_single_uri(input_dict["servable"])}
-        if input_dict.get("blessed"):
-            servables["blessed"] = artifact_utils.get_single_uri(input_dict["blessed"])
+        for blessed in input_dict.get("blessed", []):  # none or one
+            if servable_fits(blessed.uri, schema):
+                servables["blessed"] = blessed.uri
         models = transforms.Models(artifact_utils.get_single_uri(input_dict["model"]), servables)
         with self._make_beam_pipeline() as pipeline:
             transforms.evaluate(
                 pipeline,
-                artifact_utils.get_single_uri(input_dict["examples"]),
+                examples,
                 exec_properties["split"],
                 models,
                 artifact_utils.get_single_uri(output_dict["evaluation"]),
@@ -61,7 +66,8 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
       examples: ClientExamples.
       model: FederatedModel, evaluated as `float`.
       servable: ServableModel, evaluated as `compressed` through its TFLite file.
-      blessed: the last blessed ServableModel, evaluated as `blessed`; may be empty.
+      blessed: the last blessed ServableModel, evaluated as `blessed`; may be empty, and is left
+        out when it takes other features than these examples have.
       split: the split to evaluate on.
     """
 

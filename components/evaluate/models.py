@@ -24,6 +24,16 @@ def load_keras(directory: str, schema: Schema) -> Predict:
     return predict
 
 
+def servable_fits(directory: str, schema: Schema) -> bool:
+    """Whether a servable takes these features; one of an earlier schema need not."""
+    content = Path(directory, signatures.TFLITE_FILE).read_bytes()
+    inputs = signatures.tflite_signature(content, signatures.SERVING_DEFAULT).inputs
+    shapes = {
+        name: tuple(dim.size for dim in info.tensor_shape.dim[1:]) for name, info in inputs.items()
+    }
+    return shapes == {name: feature.shape for name, feature in schema.features.items()}
+
+
 def load_servable(directory: str) -> Predict:
     """The compressed model as it is on the smallest device: the servable's TFLite file."""
     content = Path(directory, signatures.TFLITE_FILE).read_bytes()

@@ -125,7 +125,7 @@ def _row(client: ClientMetrics) -> dict[str, Any]:
 
 
 def _row_schema(models: Iterable[str], store: ClientStore) -> pa.Schema:
-    metrics = (tasks.primary_metric(store.schema.task), "loss")
+    metrics = tasks.metric_names(store.schema.task)
     return pa.schema(
         [("client_id", pa.string()), ("examples", pa.int64())]
         + [(f"{model}.{metric}", pa.float64()) for model in models for metric in metrics]

@@ -4,10 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.dsl.components.base import base_driver as component_driver
-from tfx.orchestration import data_types_utils
-from tfx.orchestration.portable import base_driver as node_driver
-from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
@@ -15,6 +11,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from privet.components.ingest import sources, statistics, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared import artifacts, files, layout, storage
+from privet.components.shared.fresh_driver import FreshDriver
 
 
 class ClientExampleGenSpec(ComponentSpec):
@@ -29,28 +26,15 @@ class ClientExampleGenSpec(ComponentSpec):
     OUTPUTS = {"examples": ChannelParameter(type=artifacts.ClientExamples)}  # noqa: RUF012
 
 
-class Driver(component_driver.BaseDriver, node_driver.BaseDriver):
-    """Puts the digest of the input files into the cache key.
+class Driver(FreshDriver):
+    """Puts the digest of the input files into the cache key."""
 
-    TFX wants both bases: the first for the component's DRIVER_CLASS, the second to run.
-    """
-
-    def __init__(self, metadata_handle: Any):
-        component_driver.BaseDriver.__init__(self, metadata_handle)
-        node_driver.BaseDriver.__init__(self, metadata_handle)
-
-    def run(self, execution_info: Any) -> driver_output_pb2.DriverOutput:
-        """Returns the execution properties with the fingerprint added."""
-        properties = dict(execution_info.exec_properties)
+    def fresh_properties(
+        self, inputs: dict[str, list[Any]], properties: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The digest of all files that the configuration names."""
         config = IngestConfig.from_json(properties["config"])
-        properties["input_fingerprint"] = files.content_digest(config.patterns)
-        output = driver_output_pb2.DriverOutput()
-        for name, value in properties.items():
-            if value is not None:
-                data_types_utils.set_metadata_value(output.exec_properties[name], value)
-        examples = execution_info.output_dict["examples"][0]
-        output.output_artifacts["examples"].artifacts.append(examples.mlmd_artifact)
-        return output
+        return {"input_fingerprint": files.content_digest(config.patterns)}
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

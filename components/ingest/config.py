@@ -44,8 +44,9 @@ class IngestConfig(Config, frozen=True):
       format: csv or parquet; by default what the file's ending says.
       split: how clients are divided.
       max_examples_per_client: keep at most this many examples of a client, a uniform choice.
-      max_rejected_fraction: share of rows that may be refused (and listed in rejects/) before
-        ingestion stops; by default one bad row stops it.
+      max_rejected_fraction: share of rows that may be refused before ingestion stops; by default
+        one bad row stops it, with the first reasons in the error. Rows refused within the
+        allowance are listed in rejects/.
       allow_empty_clients: drop (and count) a client whose rows were all refused, instead of
         stopping.
       shards: files per split.

@@ -35,11 +35,13 @@ def client_of(row: Mapping[str, Any], schema: Schema) -> str:
     """The client that a row belongs to.
 
     Raises:
-      RowRejectedError: the row names none.
+      RowRejectedError: the row names none, or one that cannot be stored.
     """
     value = row.get(schema.client_id)
     if value is None or value == "":
         raise RowRejectedError("the client id is missing")
+    if str(value).endswith("\0"):  # the store's index would lose it
+        raise RowRejectedError("the client id ends in a NUL character")
     return str(value)
 
 
@@ -92,6 +94,8 @@ def _parse_label(row: Mapping[str, Any], label: LabelConfig) -> int | float:
 def _to_float(value: Any, column: str) -> float:
     try:
         number = float(_present(value, column))
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise RowRejectedError(f"column {column} is not a number") from None
     if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
@@ -103,7 +107,7 @@ def _to_int(value: Any, column: str) -> int:
     value = _present(value, column)
     try:
         number = int(value)
-        whole = not isinstance(value, float) or number == value
+        whole = isinstance(value, (str, bytes)) or number == value
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or not -(2**63) <= number < 2**63:

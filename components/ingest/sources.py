@@ -1,5 +1,6 @@
 """Reading rows out of files: CSV and Parquet, one row at a time with its number."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Mapping
@@ -71,8 +72,11 @@ def read_rows(path: str, config: IngestConfig) -> Iterator[tuple[int, Row]]:
 
     Yields:
       (row number, values by column); CSV values are text, Parquet values are typed.
+
+    Raises:
+      DataError: the file is not of its format.
     """
-    with files.open_read(path) as file:
+    with files.open_read(path) as file, _named_csv_errors(path):
         if file_format(path, config) == "csv":
             reader = csv.DictReader(_text(file))
             yield from enumerate(reader, start=1)
@@ -81,10 +85,22 @@ def read_rows(path: str, config: IngestConfig) -> Iterator[tuple[int, Row]]:
 
 
 def _columns(path: str, kind: Format) -> list[str]:
-    with files.open_read(path) as file:
+    with files.open_read(path) as file, _named_csv_errors(path):
         if kind == "csv":
             return list(csv.DictReader(_text(file)).fieldnames or [])
         return list(_parquet(file, path).schema_arrow.names)
+
+
+@contextlib.contextmanager
+def _named_csv_errors(path: str) -> Iterator[None]:
+    """Says which file is no CSV. Of a byte that is no UTF-8 the reason is told, not its value."""
+    try:
+        yield
+    except (csv.Error, UnicodeDecodeError) as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+        raise DataError(
+            f"{path} is not a CSV file in UTF-8: {reason}. Save it as UTF-8, or correct data.format."
+        ) from error
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:

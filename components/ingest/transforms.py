@@ -45,10 +45,17 @@ def ingest(pipeline: beam.Pipeline, paths: list[str], config: IngestConfig, outp
         | "ReadRows" >> beam.FlatMap(_read, config)
         | "ParseRows" >> beam.ParDo(_ParseRow(config)).with_outputs("rejected", main="kept")
     )
+    # Before the bound, which might by chance leave rows of one split only.
+    splits = (
+        parsed.kept
+        | "ClientSplit" >> beam.Map(lambda element: (element[0], element[1].split))
+        | "DistinctSplits" >> beam.Distinct()
+    )
     kept = parsed.kept | "BoundClient" >> _bounded(config.max_examples_per_client)
     grouped = (
         {
             "kept": kept,
+            "splits": splits,
             "rejected": parsed.rejected | "RejectedClient" >> beam.Map(lambda row: (row[0], 1)),
         }
         | "GroupByClient" >> beam.CoGroupByKey()
@@ -118,11 +125,10 @@ class _ToClient(beam.DoFn):
                 yield beam.pvalue.TaggedOutput("empty", client_id)
             return
         kept.sort(key=lambda row: (row.source, row.row))
-        splits = {row.split for row in kept}
-        if len(splits) > 1:
+        split, *others = groups["splits"]
+        if others:
             yield beam.pvalue.TaggedOutput("torn", client_id)
             return
-        (split,) = splits
         yield split or assign_split(client_id, self._parsed), _stack(client_id, kept, self._parsed)
 
 

@@ -1,5 +1,6 @@
 """Pusher: a blessed servable -> the next version in the serving directory."""
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,21 @@ from tfx.types import artifact_utils
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from privet.components.push.publish import publish
+from privet.components.push.publish import newest_published, publish, servable_digest
 from privet.components.shared import artifacts, files, layout
+from privet.components.shared.fresh_driver import FreshDriver
 
 
 class PusherSpec(ComponentSpec):
-    """Both blessings are required: nothing unchecked is ever published."""
+    """Both blessings are required: nothing unchecked is ever published.
+
+    `push_id` is set by the driver: it names the push that the serving directory shows.
+    """
 
     PARAMETERS = {  # noqa: RUF012 (TFX reads plain dicts)
         "base_path": ExecutionParameter(type=str),
         "source_version": ExecutionParameter(type=str),
+        "push_id": ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {  # noqa: RUF012
         "servable": ChannelParameter(type=artifacts.ServableModel),
@@ -25,6 +31,23 @@ class PusherSpec(ComponentSpec):
         "infra_blessing": ChannelParameter(type=artifacts.InfraBlessing),
     }
     OUTPUTS = {"pushed": ChannelParameter(type=artifacts.PushedModel)}  # noqa: RUF012
+
+
+class Driver(FreshDriver):
+    """Puts what the serving directory shows into the cache key.
+
+    Without it a cached run would claim a push that a later one has replaced or somebody deleted.
+    """
+
+    def fresh_properties(
+        self, inputs: dict[str, list[Any]], properties: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The id of the push that is still the newest version; else a new one."""
+        if not all(inputs[name][0].blessed == 1 for name in ("blessing", "infra_blessing")):
+            return {"push_id": ""}
+        newest = newest_published(properties["base_path"])
+        current = newest and newest.digest == servable_digest(inputs["servable"][0].uri)
+        return {"push_id": newest.push_id if newest and current else uuid.uuid4().hex}
 
 
 class Executor(base_executor.BaseExecutor):
@@ -48,10 +71,12 @@ class Executor(base_executor.BaseExecutor):
         ]
         result: dict[str, Any] = {"schema": 1, "pushed": False, "version": None, "path": None}
         if not refusals:
-            version, path = publish(
-                artifact_utils.get_single_uri(input_dict["servable"]), exec_properties["base_path"]
+            published = publish(
+                artifact_utils.get_single_uri(input_dict["servable"]),
+                exec_properties["base_path"],
+                exec_properties["push_id"],
             )
-            result.update(pushed=True, version=version, path=str(path))
+            result.update(pushed=True, version=published.version, path=str(published.path))
         result["detail"] = "; ".join(refusals)
         pushed = artifact_utils.get_single_instance(output_dict["pushed"])
         files.write_json(files.join(pushed.uri, layout.PUSHED), result)
@@ -72,6 +97,7 @@ class Pusher(base_component.BaseComponent):
 
     SPEC_CLASS = PusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
 
     def __init__(
         self, servable: Channel, blessing: Channel, infra_blessing: Channel, base_path: str

@@ -49,7 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def to_json(self) -> str:
         """The configuration as one line of JSON: equal configurations give equal text."""
-        return msgspec.json.encode(self).decode()
+        return msgspec.json.encode(self, order="deterministic").decode()
 
 
 def check(rule: bool, message: str) -> None:
@@ -73,6 +73,12 @@ def _explain(message: str, cls: type, values: Any, where: str) -> str:
         name = ".".join(part for part in (full_path, key) if part)
         hint = f"Did you mean `{near[0]}`?" if near else f"Valid keys: {', '.join(sorted(valid))}."
         return f"unknown configuration key `{name}`. {hint}"
+    choices = [name for name in _choices_at(cls, path) if problem.startswith("Invalid enum value")]
+    if choices:
+        given = str(_value_at(values, path))
+        near = difflib.get_close_matches(given, choices, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"`{full_path}`: {given!r} is none of {', '.join(choices)}.{hint}"
     if full_path:
         value = _value_at(values, path)
         shown = "" if value is _ABSENT or isinstance(value, Mapping) else f" (got {value!r})"
@@ -97,19 +103,32 @@ def _value_at(values: Any, path: str) -> Any:
 
 def _fields_at(cls: type, path: str) -> list[str]:
     """The valid keys of the struct that a path such as `data.features[...]` leads to."""
-    current: Any = cls
-    for part in re.findall(r"[^.\[\]]+", path):
-        if part == "...":  # msgspec writes mapping values and sequence items as [...]
-            current = next(iter(_structs_in(current)), None)
-            continue
-        if part.isdigit():
-            continue
-        hints = typing.get_type_hints(current) if current else {}
-        current = next(iter(_structs_in(hints.get(part))), None)
-    return list(current.__struct_fields__) if current else []
+    found = _structs_in(_annotation_at(cls, path))
+    return list(found[0].__struct_fields__) if found else []
 
 
-def _structs_in(annotation: Any) -> list[type]:
+def _choices_at(cls: type, path: str) -> list[str]:
+    """The values that a Literal at the path allows."""
+    annotation = _annotation_at(cls, path)
+    parts = [annotation, *typing.get_args(annotation)]  # the Literal may be one of a union
+    literals = [part for part in parts if typing.get_origin(part) is typing.Literal]
+    return [str(choice) for literal in literals for choice in typing.get_args(literal)]
+
+
+def _annotation_at(cls: type, path: str) -> Any:
+    """The type annotation that a dotted path leads to.
+
+    msgspec writes mapping values as [...] and sequence items as [0]: both stay within the
+    annotation of the field that holds them.
+    """
+    annotation: Any = cls
+    for part in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", "", path)):
+        found = _structs_in(annotation)
+        annotation = typing.get_type_hints(found[0]).get(part) if found else None
+    return annotation
+
+
+def _structs_in(annotation: Any) -> list[type[Config]]:
     """The Config classes that an annotation mentions, outermost first."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]

@@ -14,7 +14,6 @@ The index is a NumPy array file (.npy), sorted by client id, which memory-maps o
 """
 
 import dataclasses
-import functools
 import hashlib
 import re
 import struct
@@ -194,6 +193,7 @@ class ClientStore:
             raise StoreError(f"{directory} has no split {split!r}. Ingest the data again.")
         self._check_complete(paths)
         self._index_paths = paths
+        self._loaded: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         """Number of clients."""
@@ -258,7 +258,9 @@ class ClientStore:
 
     def _indices(self, paths: Sequence[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
         for path in self._index_paths if paths is None else paths:
-            yield path, _load_index(path)
+            if path not in self._loaded:
+                self._loaded[path] = _load_index(path)
+            yield path, self._loaded[path]
 
     def _check_complete(self, paths: Sequence[str]) -> None:
         names = [_SHARD_NAME.search(path) for path in paths]
@@ -285,7 +287,6 @@ def read_schema(directory: str) -> Schema:
     return Schema.from_json(files.read_bytes(files.join(directory, layout.SCHEMA)).decode())
 
 
-@functools.lru_cache(maxsize=1024)
 def _load_index(path: str) -> np.ndarray:
     if "://" not in path:
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -318,12 +319,8 @@ def _write_frame(file: BinaryIO, record: bytes) -> int:
 
 def _read_frame(file: BinaryIO, reference: ClientReference) -> bytes:
     frame = file.read(reference.length + 16)
-    length, record, crc = frame[:8], frame[12:-4], frame[-4:]
-    intact = (
-        len(frame) == reference.length + 16
-        and struct.unpack("<Q", length)[0] == reference.length
-        and crc == _masked_crc(record)
-    )
+    length, record = struct.pack("<Q", reference.length), frame[12:-4]
+    intact = frame == length + _masked_crc(length) + record + _masked_crc(record)
     if not intact:
         raise StoreError(
             f"the record of client {reference.client_id!r} at byte {reference.offset} of "

@@ -19,6 +19,11 @@ def primary_metric(task: Task) -> str:
     return "mae" if task == "regression" else "accuracy"
 
 
+def metric_names(task: Task) -> tuple[str, ...]:
+    """The metrics that `example_metrics` gives, the primary one first."""
+    return (primary_metric(task), "loss")
+
+
 def higher_is_better(metric: str) -> bool:
     """Whether a larger value of the metric is an improvement."""
     return metric == "accuracy"

@@ -34,6 +34,8 @@ def load_function(module_file: str, name: str) -> Callable[..., Any]:
 def _load_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"module_file={str(path)!r} does not exist. Check the path.")
+    if path.suffix != ".py":
+        raise ConfigError(f"module_file={str(path)!r} must be a Python file ending in .py")
     name = f"privet_user_{path.stem}_{stable_hash(str(path.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a .py path always has one

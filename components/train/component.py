@@ -105,16 +105,25 @@ class FederatedTrainer(base_component.BaseComponent):
 
 @contextlib.contextmanager
 def progress_bar(rounds: int) -> Iterator[Callable[[Round], None]]:
-    """A tqdm bar over rounds with loss, the metric and epsilon so far."""
-    # Where nobody watches (a log file), one line every ten seconds is enough.
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=rounds, unit="round", desc="  rounds", mininterval=interval) as bar:
+    """A tqdm bar over rounds with loss, the metric and epsilon so far.
 
-        def show(finished: Round) -> None:
-            shown = dict(finished.evaluation or {})
-            if finished.epsilon is not None:
-                shown["epsilon"] = finished.epsilon
-            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
-            bar.update()
+    It appears with the first finished round, so that a run that cannot start shows none.
+    """
+    bars: list[tqdm] = []
 
+    def show(finished: Round) -> None:
+        if not bars:
+            # Where nobody watches (a log file), one line every ten seconds is enough.
+            interval = 0.1 if sys.stderr.isatty() else 10.0
+            bars.append(tqdm(total=rounds, unit="round", desc="  rounds", mininterval=interval))
+        shown = dict(finished.evaluation or {})
+        if finished.epsilon is not None:
+            shown["epsilon"] = finished.epsilon
+        bars[0].set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+        bars[0].update()
+
+    try:
         yield show
+    finally:
+        for bar in bars:
+            bar.close()

@@ -1,5 +1,6 @@
 """Settings of training. What changes the guarantee is apart from what does not."""
 
+import math
 from typing import Literal
 
 from privet.components.shared.configuration import Config, check
@@ -9,13 +10,13 @@ class OptimizerConfig(Config, frozen=True):
     """An optimizer of tff.learning.optimizers, by name.
 
     Attributes:
-      name: sgd, adam, adagrad, rmsprop or yogi.
       learning_rate: step size.
+      name: sgd, adam, adagrad, rmsprop or yogi.
       momentum: for sgd only.
     """
 
+    learning_rate: float
     name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"] = "sgd"
-    learning_rate: float = 0.1
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
@@ -84,20 +85,20 @@ class PrivacyConfig(Config, frozen=True):
             )
             return
         check(
-            self.epsilon is None or self.epsilon > 0,
-            f"epsilon={self.epsilon} must be > 0 (typical: 1 to 8)",
+            self.epsilon is None or 0 < self.epsilon < math.inf,
+            f"epsilon={self.epsilon} must be > 0 and finite (typical: 1 to 8)",
         )
         check(
             self.delta is not None and 0 < self.delta < 1,
             f"delta={self.delta} must lie between 0 and 1 (typical: 1e-5, below 1 / clients)",
         )
         check(
-            self.clip_norm is not None and self.clip_norm > 0,
-            f"clip_norm={self.clip_norm} must be > 0",
+            self.clip_norm is not None and 0 < self.clip_norm < math.inf,
+            f"clip_norm={self.clip_norm} must be > 0 and finite",
         )
         check(
-            self.noise_multiplier is None or self.noise_multiplier > 0,
-            f"noise_multiplier={self.noise_multiplier} must be > 0",
+            self.noise_multiplier is None or 0 < self.noise_multiplier < math.inf,
+            f"noise_multiplier={self.noise_multiplier} must be > 0 and finite",
         )
         check(
             self.epsilon is not None or self.noise_multiplier is not None,
@@ -124,7 +125,7 @@ class TrainConfig(Config, frozen=True):
     rounds: int = 30
     local_epochs: int = 1
     batch_size: int = 16
-    client_optimizer: OptimizerConfig = OptimizerConfig()
+    client_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=0.1)
     server_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1.0)
     engine: Literal["tff"] = "tff"
     evaluate_every: int = 1

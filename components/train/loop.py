@@ -8,7 +8,7 @@ from typing import Any
 import dp_accounting
 import numpy as np
 
-from privet.components.shared.errors import PrivacyError
+from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.storage import ClientReference, ClientStore
 from privet.components.train.accounting import Accountant
 from privet.components.train.config import TrainConfig
@@ -80,34 +80,48 @@ def train(
       progress: is told of every finished round.
 
     Raises:
+      ConfigError: the budget does not allow a single round.
       PrivacyError: the engine ran another mechanism than the one planned.
     """
     clients: list[ClientReference] = store.references()
     state = engine.initialize()
     rounds: list[Round] = []
+    epsilon = _epsilon_with_next_round(mechanism, sampler)
+    if mechanism is not None and _over_budget(epsilon, mechanism):
+        raise ConfigError(
+            f"train.privacy.epsilon={mechanism.budget} does not allow a single round: with "
+            f"noise_multiplier={mechanism.noise_multiplier} one spends {epsilon:.4g}. Raise "
+            "either, or leave noise_multiplier out to have it calibrated."
+        )
     for number in range(1, config.rounds + 1):
-        epsilon = None
-        if mechanism is not None:
-            epsilon = _epsilon_with_next_round(mechanism, sampler)
-            if mechanism.budget is not None and epsilon > mechanism.budget:
-                break
         started = time.monotonic()
         cohort = list(store.read_many(sampler.draw(clients, number)))
         state = engine.next(state, cohort, number)
         if mechanism is not None:
             _account(engine.event(state), mechanism, sampler)
-        last = number == config.rounds
+        spent, epsilon = epsilon, _epsilon_with_next_round(mechanism, sampler)
+        last = number == config.rounds or _over_budget(epsilon, mechanism)
         due = config.evaluate_every and (number % config.evaluate_every == 0 or last)
         evaluation = evaluate(engine.weights(state)) if due else None
         seconds = time.monotonic() - started
-        rounds.append(Round(number, len(cohort), seconds, epsilon, evaluation))
+        rounds.append(Round(number, len(cohort), seconds, spent, evaluation))
         progress(rounds[-1])
+        if last:
+            break
     return Trained(engine.weights(state), rounds)
 
 
-def _epsilon_with_next_round(mechanism: Mechanism, sampler: Sampler) -> float:
+def _epsilon_with_next_round(mechanism: Mechanism | None, sampler: Sampler) -> float | None:
+    if mechanism is None:
+        return None
     planned = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
     return mechanism.accountant.epsilon_after(sampler.account(planned))
+
+
+def _over_budget(epsilon: float | None, mechanism: Mechanism | None) -> bool:
+    if epsilon is None or mechanism is None or mechanism.budget is None:
+        return False
+    return epsilon > mechanism.budget
 
 
 def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> None:

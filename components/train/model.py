@@ -34,6 +34,11 @@ def build_keras_model(
         raise ModelError(f"the model function must return a tf.keras.Model, not {type(model)}")
     if model.optimizer is not None:
         raise ModelError("the model must not be compiled: optimizers and loss come from the config")
+    if not getattr(model, "inputs", None):
+        raise ModelError(
+            "the model has no inputs yet: begin it with tf.keras.Input, whose shape says what one "
+            "example looks like (a subclassed model has none)"
+        )
     _check_inputs(model, schema)
     _check_output(model, schema)
     _check_layers(model)
@@ -113,11 +118,13 @@ def _check_output(model: tf.keras.Model, schema: Schema) -> None:
             f"the model's output is {shapes}, but the label wants (None, {schema.output_units}): "
             f"{meaning}. Change the last layer, or data.label.classes."
         )
-    activation = getattr(model.layers[-1], "activation", None)
-    name = getattr(activation, "__name__", "linear")
+    last = model.layers[-1]
+    name = getattr(getattr(last, "activation", None), "__name__", "linear")
+    if isinstance(last, tf.keras.layers.Softmax):
+        name = "softmax"
     if schema.task != "regression" and name in ("softmax", "sigmoid"):
         raise ModelError(
-            f"the last layer {model.layers[-1].name!r} has activation={name}, but the loss wants "
+            f"the last layer {last.name!r} has activation={name}, but the loss wants "
             "logits. Remove the activation; the exported model applies it."
         )
 

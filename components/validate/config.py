@@ -1,6 +1,12 @@
 """Settings of validation: the gate's rules, and how long a server may take."""
 
+from privet.components.shared import tasks
 from privet.components.shared.configuration import Config, check
+from privet.components.shared.schema import Task
+
+MODELS = ("float", "compressed")
+STATISTICS = ("mean", "p10", "p50", "p90", "worst")
+LEDGER_METRICS = ("ledger.epsilon", "ledger.delta")
 
 
 class Rule(Config, frozen=True):
@@ -51,6 +57,26 @@ class GateConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         check(len(self.rules) > 0, "rules=[] would bless any model; give at least one rule")
+
+    def check_metrics(self, task: Task) -> None:
+        """Checks that every rule names a number that a run of the task will have.
+
+        Raises:
+          ValueError: one does not; names those that exist.
+        """
+        valid = [f"{model}.{name}" for model in MODELS for name in tasks.metric_names(task)]
+        valid += LEDGER_METRICS
+        for rule in self.rules:
+            plain, _, statistic = rule.metric.rpartition(".")
+            known = rule.metric in valid or (
+                plain in valid and plain not in LEDGER_METRICS and statistic in STATISTICS
+            )
+            check(
+                known,
+                f"gate rule metric={rule.metric!r} names no number of a {task} run. Valid: "
+                f"{', '.join(valid)}; the models' also with .{', .'.join(STATISTICS)} for the "
+                "distribution over clients",
+            )
 
 
 class InfraConfig(Config, frozen=True):

@@ -5,6 +5,7 @@ answers over REST and gRPC are compared with the SavedModel called in this proce
 """
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -21,13 +22,14 @@ import tensorflow as tf
 
 from privet.components.shared import signatures
 from privet.components.shared.errors import PrivetError, ServingError
-from privet.components.shared.schema import Schema
+from privet.components.shared.schema import FeatureConfig, Schema
 from privet.components.validate.config import InfraConfig
 from privet.serving.client import GrpcClient, RestClient
 
 _HOST = "127.0.0.1"
 _MODEL_NAME = "candidate"
 _STOP_SECONDS = 15
+_MESSAGE_CHARACTERS = 2000
 
 ENGINES = {"saved_model": False, "tflite": True}
 """Forms of the model -> value of --prefer_tflite_model."""
@@ -45,8 +47,13 @@ def check_servable(servable: str, schema: Schema, config: InfraConfig) -> dict[s
       The content of infra_blessing.json.
     """
     inputs = sample_inputs(schema, config.requests)
-    wanted = _in_process(servable, inputs)
     checks: list[dict[str, Any]] = []
+    try:
+        wanted = _in_process(servable, inputs)
+    except Exception as error:  # TensorFlow raises many kinds for a SavedModel it cannot run
+        detail = f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
+        checks.append(_verdict("saved_model", "in this process", False, detail))
+        return {"schema": 1, "blessed": False, "checks": checks}
     for engine, prefer_tflite in ENGINES.items():
         try:
             with _serve(servable, prefer_tflite, config) as (rest_port, grpc_port):
@@ -61,13 +68,23 @@ def sample_inputs(schema: Schema, examples: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     inputs = {}
     for name, feature in schema.features.items():
-        low = -1.0 if feature.minimum is None else feature.minimum
-        high = max(low, 1.0 if feature.maximum is None else feature.maximum)
-        values = generator.uniform(low, high, (examples, *feature.shape))
-        inputs[name] = (np.floor(values) if feature.dtype == "int64" else values).astype(
-            feature.dtype
-        )
+        low, high = _range(feature)
+        shape = (examples, *feature.shape)
+        if feature.dtype == "int64":
+            inputs[name] = generator.integers(
+                math.ceil(low), math.floor(high), shape, endpoint=True
+            )
+        else:
+            inputs[name] = generator.uniform(low, high, shape).astype(feature.dtype)
     return inputs
+
+
+def _range(feature: FeatureConfig) -> tuple[float, float]:
+    """The feature's public range; an end that it leaves open is at 1 or -1, or 1 beyond."""
+    low, high = feature.minimum, feature.maximum
+    if low is None:
+        low = -1.0 if high is None else min(-1.0, high - 1.0)
+    return low, max(low + 1.0, 1.0) if high is None else high
 
 
 def _in_process(servable: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -174,13 +191,13 @@ def _wait(
     deadline = time.monotonic() + timeout_seconds
     while True:
         if process.poll() is not None:
-            said = log.read_text(errors="replace").strip()[-2000:]
+            said = log.read_text(errors="replace").strip()[-_MESSAGE_CHARACTERS:]
             raise ServingError(f"privet serve ended with code {process.returncode}: {said}")
         with contextlib.suppress(ServingError):
             rest.wait_until_available(_MODEL_NAME, timeout_seconds=0.5)
             return
         if time.monotonic() > deadline:
-            said = log.read_text(errors="replace").strip()[-2000:]
+            said = log.read_text(errors="replace").strip()[-_MESSAGE_CHARACTERS:]
             raise ServingError(
                 f"privet serve was not ready within {timeout_seconds} s: {said}. Raise "
                 "infra.timeout_seconds if the model is large."

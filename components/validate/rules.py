@@ -66,7 +66,7 @@ def _worsening(
 ) -> tuple[float | None, bool, str]:
     """(by how much the value is worse than the blessed model's, verdict, explanation)."""
     if reference is None or value is None:
-        return None, True, "no model has been blessed before"
+        return None, True, "there is no earlier blessed model to compare with"
     better_up = tasks.higher_is_better(rule.metric.split(".")[1])
     worsening = reference - value if better_up else value - reference
     detail = f"last blessed {reference:.6g}, candidate {value:.6g}"

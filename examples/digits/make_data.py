@@ -38,7 +38,7 @@ def write(path: Path, seed: int = 0) -> None:
             rows.append([f"{split}-{owner:03d}", split, *pixels, int(digits[image])])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["client", "split", *(f"pixel_{i}" for i in range(64)), "digit"])
         writer.writerows(sorted(rows))
 

@@ -33,7 +33,7 @@ def write(path: Path, seed: int = 0) -> None:
     columns = [f"{kind}_{i}" for kind in ("mean", "error", "worst") for i in range(10)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["hospital", *columns, "malignant"])
         for patient in np.argsort(owners, kind="stable"):
             values = table.data[patient].tolist()

@@ -1,12 +1,12 @@
 """The `tff` engine: TensorFlow Federated's own runtime, the reference of all engines."""
 
 import contextlib
+import gc
 from collections.abc import Sequence
 from typing import Any
 
 import dp_accounting
 import numpy as np
-import psutil
 import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy
@@ -47,8 +47,9 @@ class TffEngine:
     ):
         self._config, self._schema, self._seed = config, schema, seed
         self._private = query is not None
-        self._earlier = {process.pid for process in psutil.Process().children()}
-        tff.backends.native.set_sync_local_cpp_execution_context()
+        self._resources = contextlib.ExitStack()
+        context = tff.backends.native.create_sync_local_cpp_execution_context()
+        self._resources.enter_context(tff.framework.get_context_stack().install(context))
         self._process = build_federated_averaging(
             to_functional(model, schema), config, build_aggregator(query)
         )
@@ -78,17 +79,12 @@ class TffEngine:
         return extract_dp_event_from_state(state.aggregator)
 
     def close(self) -> None:
-        """Ends TFF's worker process, which would otherwise outlive this one."""
-        children = psutil.Process().children()
-        workers = [
-            child
-            for child in children
-            if child.pid not in self._earlier and "worker_binary" in child.name()
-        ]
-        for worker in workers:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                worker.terminate()
-        psutil.wait_procs(workers, timeout=5)
+        """Ends TFF's worker process, which can outlive this one otherwise.
+
+        TFF ends it when the execution context is collected, and the context sits in cycles.
+        """
+        self._resources.close()
+        gc.collect()
 
     def _dataset(self, client: ClientData, round_number: int) -> tf.data.Dataset:
         order = training_order(

@@ -1,0 +1,244 @@
+"""The servable: SavedModel and TFLite answer alike, through every signature."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from privet.components.compress.export import load_model
+from privet.components.compress.quantize import quantize_weights
+from privet.components.shared import signatures
+from privet.components.validate.infra import sample_inputs
+
+KINDS = ("convolutional", "embedding", "binary", "regression")
+CASES = [("convolutional", scheme) for scheme in ("float32", "float16", "int8_weights")]
+CASES += [(kind, "int8_weights") for kind in KINDS[1:]] + [("embedding", "float16")]
+
+
+def saved_model_answer(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    model = tf.saved_model.load(str(folder))
+    outputs = model.signatures["serving_default"](
+        **{name: tf.constant(value) for name, value in inputs.items()}
+    )
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def interpreter(folder: Path) -> tf.lite.Interpreter:
+    return tf.lite.Interpreter(model_content=(folder / "model.tflite").read_bytes())
+
+
+def tensors(folder: Path) -> list[dict[str, Any]]:
+    return interpreter(folder).get_tensor_details()
+
+
+@pytest.mark.parametrize(("kind", "scheme"), CASES)
+def test_saved_model_and_tflite_give_the_same_answers(
+    kinds: Any, servable: Any, kind: str, scheme: str
+) -> None:
+    folder = servable(kind, scheme)
+    inputs = sample_inputs(kinds[kind].schema, 32)
+    wanted = saved_model_answer(folder, inputs)
+    answer = interpreter(folder).get_signature_runner("serving_default")(**inputs)
+
+    output = "prediction" if kind == "regression" else "scores"
+    assert answer.keys() == wanted.keys() == {output}
+    units = 3 if kind in ("convolutional", "embedding") else 1
+    assert wanted[output].shape == (32, units)
+    assert np.ptp(wanted[output]) > 0.01  # answers differ, so that equality means something
+    np.testing.assert_allclose(answer[output], wanted[output], atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "scheme"), CASES)
+def test_servable_answers_as_the_rounded_keras_model(
+    kinds: Any, servable: Any, trained: Any, kind: str, scheme: Any
+) -> None:
+    inputs = sample_inputs(kinds[kind].schema, 8)
+    ((_, answer),) = saved_model_answer(servable(kind, scheme), inputs).items()
+    model = load_model(trained(kind), scheme)
+    outputs = model(inputs if len(inputs) > 1 else inputs["x"], training=False)
+    if kind == "binary":
+        outputs = tf.nn.sigmoid(outputs)
+    elif kind != "regression":
+        outputs = tf.nn.softmax(outputs)
+
+    np.testing.assert_allclose(answer, outputs, atol=1e-6)
+
+
+def test_single_example_and_many_are_answered(kinds: Any, servable: Any) -> None:
+    folder = servable("convolutional", "int8_weights")
+    inputs = sample_inputs(kinds["convolutional"].schema, 5)
+    run = interpreter(folder).get_signature_runner("serving_default")
+    many = run(**inputs)["scores"].copy()
+
+    np.testing.assert_allclose(run(x=inputs["x"][3:4])["scores"], many[3:4], atol=1e-6)
+
+
+def test_saved_model_holds_the_dequantized_int8_weights(trained: Any, servable: Any) -> None:
+    model = tf.keras.models.load_model(trained("convolutional"), compile=False)
+    names = [variable.name for variable in model.trainable_variables]
+    wanted = quantize_weights(
+        [variable.numpy() for variable in model.trainable_variables], names, "int8_weights"
+    )
+    reader = tf.train.load_checkpoint(
+        str(servable("convolutional", "int8_weights") / "variables" / "variables")
+    )
+    stored = [
+        reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.endswith(".ATTRIBUTES/VARIABLE_VALUE")
+    ]
+
+    for weight in wanted:
+        assert any(part.shape == weight.shape and np.array_equal(part, weight) for part in stored)
+
+
+@pytest.mark.parametrize(("kind", "matrices"), [("convolutional", 4), ("embedding", 2)])
+def test_int8_file_holds_int8_tensors_and_is_really_smaller(
+    servable: Any, kind: str, matrices: int
+) -> None:
+    folder = servable(kind, "int8_weights")
+    int8 = [tensor for tensor in tensors(folder) if tensor["dtype"] == np.int8]
+
+    assert len(int8) >= matrices
+    assert all(tensor["quantization_parameters"]["scales"].size > 1 for tensor in int8)
+    weights = sum(int(np.prod(tensor["shape"])) for tensor in int8)
+    float_size = (servable(kind, "float32") / "model.tflite").stat().st_size
+    saved = float_size - (folder / "model.tflite").stat().st_size
+    # Three of four bytes are saved, less scales and operators.
+    assert 3 * weights - 4096 < saved < 3 * weights
+    if kind == "convolutional":
+        assert saved > 0.55 * float_size
+
+
+def test_float16_file_is_about_half(servable: Any) -> None:
+    sizes = [
+        (servable("convolutional", scheme) / "model.tflite").stat().st_size
+        for scheme in ("float32", "float16")
+    ]
+    assert 0.45 < sizes[1] / sizes[0] < 0.65
+
+
+def test_int8_weights_in_the_file_are_those_of_the_saved_model(trained: Any, servable: Any) -> None:
+    """The dense kernel in the file, times its scales, is the SavedModel's to the last bit."""
+    model = load_model(trained("convolutional"), "int8_weights")
+    kernel = model.get_layer("hidden").kernel.numpy()
+    folder = servable("convolutional", "int8_weights")
+    runner = interpreter(folder)
+    (tensor,) = [
+        one
+        for one in runner.get_tensor_details()
+        if one["dtype"] == np.int8 and tuple(one["shape"]) == kernel.T.shape
+    ]
+    runner.allocate_tensors()
+    scales = tensor["quantization_parameters"]["scales"]
+
+    assert tensor["quantization_parameters"]["quantized_dimension"] == 0
+    np.testing.assert_allclose(
+        runner.get_tensor(tensor["index"]).T * scales[None, :], kernel, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tflite_metadata_names_are_those_of_the_saved_model(servable: Any, kind: str) -> None:
+    folder = servable(kind, "int8_weights")
+    loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    (found,) = signatures.read_signature_metadata((folder / "model.tflite").read_bytes()).values()
+
+    assert found.inputs.keys() == loaded.structured_input_signature[1].keys()
+    assert found.outputs.keys() == loaded.structured_outputs.keys()
+    names = {tensor["name"] for tensor in tensors(folder)}
+    assert {info.name for info in (*found.inputs.values(), *found.outputs.values())} <= names
+
+
+def examples(inputs: dict[str, np.ndarray]) -> tf.Tensor:
+    """The rows as serialized tf.Examples."""
+    rows = []
+    for i in range(len(next(iter(inputs.values())))):
+        features = {}
+        for name, values in inputs.items():
+            if values.dtype == np.int64:
+                stored = tf.train.Feature(int64_list=tf.train.Int64List(value=values[i]))
+            else:
+                stored = tf.train.Feature(float_list=tf.train.FloatList(value=values[i]))
+            features[name] = stored
+        example = tf.train.Example(features=tf.train.Features(feature=features))
+        rows.append(example.SerializeToString())
+    return tf.constant(rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes"),
+    [
+        ("convolutional", [b"cat", b"dog", b"cow"]),
+        ("embedding", [b"0", b"1", b"2"]),
+        ("binary", [b"no", b"yes"]),
+    ],
+)
+def test_classify_gives_every_class_with_its_score(
+    kinds: Any, servable: Any, kind: str, classes: list[bytes]
+) -> None:
+    folder = servable(kind, "int8_weights")
+    inputs = sample_inputs(kinds[kind].schema, 4)
+    model = tf.saved_model.load(str(folder))
+    answer = model.signatures["classify"](inputs=examples(inputs))
+    scores = saved_model_answer(folder, inputs)["scores"]
+    if kind == "binary":
+        scores = np.concatenate([1 - scores, scores], axis=1)
+
+    assert sorted(model.signatures) == ["classify", "serving_default"]
+    assert answer["classes"].numpy().tolist() == [classes] * 4
+    np.testing.assert_allclose(answer["scores"], scores, atol=1e-6)
+    np.testing.assert_allclose(answer["scores"].numpy().sum(axis=1), 1, atol=1e-6)
+
+
+def test_regress_gives_the_value(kinds: Any, servable: Any) -> None:
+    folder = servable("regression", "int8_weights")
+    inputs = sample_inputs(kinds["regression"].schema, 4)
+    model = tf.saved_model.load(str(folder))
+    answer = model.signatures["regress"](inputs=examples(inputs))
+
+    assert sorted(model.signatures) == ["regress", "serving_default"]
+    np.testing.assert_allclose(
+        answer["outputs"], saved_model_answer(folder, inputs)["prediction"], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_warm_up_request_parses_and_can_be_replayed(kinds: Any, servable: Any, kind: str) -> None:
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    folder = servable(kind, "int8_weights")
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    log = prediction_log_pb2.PredictionLog.FromString(record)
+    request = log.predict_log.request
+    inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+
+    assert request.model_spec.signature_name == "serving_default"
+    assert inputs.keys() == kinds[kind].schema.features.keys()
+    (answer,) = saved_model_answer(folder, inputs).values()
+    assert np.isfinite(answer).all()
+
+
+def test_version_directory_has_what_a_server_expects_and_no_more(servable: Any) -> None:
+    folder = servable("binary", "int8_weights")
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+    assert names == {
+        "saved_model.pb",
+        "fingerprint.pb",
+        "model.tflite",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+        "assets.extra/tf_serving_warmup_requests",
+    }
+
+
+def test_float32_weights_are_untouched(trained: Any) -> None:
+    original = tf.keras.models.load_model(trained("convolutional"), compile=False)
+    loaded = load_model(trained("convolutional"), "float32")
+
+    for one, other in zip(original.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

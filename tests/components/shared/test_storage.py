@@ -1,0 +1,288 @@
+"""The client store: what goes in comes out, by id, in any order, and damage is noticed."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from privet.components.shared import storage
+from privet.components.shared.errors import DataError, StoreError
+from privet.components.shared.schema import Schema
+from privet.components.shared.storage import ClientData, ClientStore
+
+SCHEMA = Schema.from_mapping(
+    {
+        "client_id": "client",
+        "features": {
+            "x": {"columns": ["x_0", "x_1"]},
+            "count": {"columns": "count", "dtype": "int64"},
+        },
+        "label": {"column": "y"},
+    }
+)
+client_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
+    lambda text: not text.endswith("\0")
+)
+
+
+@st.composite
+def clients(draw: Any) -> ClientData:
+    examples = draw(st.integers(0, 5))
+
+    def column(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        return draw(arrays.arrays(dtype, (examples, *shape)))
+
+    features = {"x": column("float32", (2,)), "count": column("int64", (1,))}
+    return ClientData(draw(client_ids), features, column("float32", ()))
+
+
+def same(one: ClientData, other: ClientData) -> bool:
+    """Equal to the last bit, NaN included."""
+    return (
+        one.client_id == other.client_id
+        and one.labels.tobytes() == other.labels.tobytes()
+        and one.features.keys() == other.features.keys()
+        and all(
+            one.features[name].tobytes() == other.features[name].tobytes()
+            and one.features[name].shape == other.features[name].shape
+            and one.features[name].dtype == other.features[name].dtype
+            for name in one.features
+        )
+    )
+
+
+@given(clients())
+def test_client_survives_encoding(client: ClientData) -> None:
+    assert same(storage.decode_client(storage.encode_client(client), SCHEMA), client)
+
+
+def test_big_endian_and_strided_arrays_are_stored_alike(client: Any) -> None:
+    plain = client("a", [1, 2], dtype="float32", x=[[1, 2], [3, 4]], count=np.array([[5], [6]]))
+    strange = ClientData(
+        "a",
+        {
+            "x": np.asfortranarray(plain.features["x"]).astype(">f4"),
+            "count": np.array([[5, 0], [6, 0]])[:, :1],
+        },
+        plain.labels[::-1][::-1],
+    )
+
+    assert storage.encode_client(strange) == storage.encode_client(plain)
+
+
+def test_record_of_another_schema_is_refused(client: Any, schema_of: Any) -> None:
+    record = storage.encode_client(client("ann", [0, 1], x=[[1, 2], [3, 4]]))
+
+    with pytest.raises(StoreError, match=r"client 'ann' holds 4 values of 'x', wanted 2 .*\[3\]"):
+        storage.decode_client(record, schema_of({"x": 3}, 2))
+    with pytest.raises(StoreError, match=r"client 'ann' holds 0 values of 'z'"):
+        storage.decode_client(record, schema_of({"z": 2}, 2))
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(client_ids, st.tuples(st.integers(0, 9), st.binary(max_size=50))))
+def test_frames_and_index_survive(records: dict[str, tuple[int, bytes]]) -> None:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as directory:
+        storage.write_schema(directory, SCHEMA)
+        folder = storage.split_directory(directory, "train")
+        written = storage.write_shard(
+            folder, 0, 1, [(key, count, data) for key, (count, data) in records.items()]
+        )
+        store = ClientStore(directory, "train")
+        assert written == len(store) == len(records)
+        (path,) = Path(folder).glob("*.tfrecord")
+        content = path.read_bytes()
+        for reference in store.references():
+            count, data = records[reference.client_id]
+            start = reference.offset + 12
+            assert content[start : start + reference.length] == data
+            assert reference.examples == count
+            assert store.find(reference.client_id) == reference
+        read = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        assert list(read) == [data for _, data in records.values()]
+
+
+@pytest.fixture(scope="module")
+def many(client: Any) -> dict[str, ClientData]:
+    """60 clients of odd names and sizes."""
+    generator = np.random.default_rng(0)
+    alphabet = ["a", "é", "漢字", "🙂", " ", "/", "\n", "a\0b", "-" * 300]
+    return {
+        name: client(
+            name,
+            generator.normal(size=n),
+            dtype="float32",
+            x=generator.normal(size=(n, 2)).astype(np.float32),
+            count=generator.integers(-(2**62), 2**62, (n, 1)),
+        )
+        for index in range(60)
+        for name, n in [(f"{alphabet[index % len(alphabet)]}{index}", 1 + index % 7)]
+    }
+
+
+@pytest.fixture(scope="module")
+def directory(
+    many: dict[str, ClientData], write_store: Any, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    return write_store(tmp_path_factory.mktemp("store"), SCHEMA, {"train": many.values()}, shards=4)
+
+
+def test_clients_are_found_by_id_whatever_their_names(
+    many: dict[str, ClientData], directory: str
+) -> None:
+    store = ClientStore(directory, "train")
+
+    assert len(store) == 60
+    assert {reference.client_id for reference in store.references()} == set(many)
+    for name, wanted in many.items():
+        assert same(store.read(store.find(name)), wanted)
+
+
+def test_binary_search_finds_what_the_list_has(directory: str) -> None:
+    store = ClientStore(directory, "train")
+
+    assert [store.find(one.client_id) for one in store.references()] == store.references()
+
+
+@pytest.mark.parametrize("name", ["nobody", "a", "zzz", "a0 ", "-" * 1000])
+def test_unknown_client_is_named(directory: str, name: str) -> None:
+    with pytest.raises(StoreError, match="split 'train' has no client"):
+        ClientStore(directory, "train").find(name)
+
+
+def test_random_access_does_not_depend_on_the_order(
+    many: dict[str, ClientData], directory: str
+) -> None:
+    store = ClientStore(directory, "train")
+    references = store.references()
+    order = np.random.default_rng(1).permutation(len(references))
+    shuffled = [references[i] for i in [*order, order[0], order[0]]]
+
+    for reference, client in zip(shuffled, store.read_many(shuffled), strict=True):
+        assert same(client, many[reference.client_id])
+
+
+def test_shards_together_hold_every_client_once(directory: str) -> None:
+    store = ClientStore(directory, "train")
+    by_shard = [store.references(shard) for shard in store.shards]
+
+    assert len(by_shard) == 4
+    assert [reference for shard in by_shard for reference in shard] == store.references()
+
+
+def test_shards_are_ordinary_tfrecords(many: dict[str, ClientData], directory: str) -> None:
+    import tensorflow as tf
+
+    paths = sorted(str(path) for path in Path(directory, "Split-train").glob("*.tfrecord"))
+    records = list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
+
+    assert sorted(records) == sorted(storage.encode_client(client) for client in many.values())
+
+
+def test_raw_column_decodes_in_tensorflow(many: dict[str, ClientData], directory: str) -> None:
+    import tensorflow as tf
+
+    record = storage.encode_client(many["a0"])
+    parsed = tf.io.parse_single_example(record, {"column/x": tf.io.FixedLenFeature([], tf.string)})
+    values = tf.reshape(tf.io.decode_raw(parsed["column/x"], tf.float32), [-1, 2])
+
+    np.testing.assert_array_equal(values, many["a0"].features["x"])
+
+
+def test_index_is_memory_mapped(directory: str) -> None:
+    store = ClientStore(directory, "train")
+    store.references()
+
+    mapped = {mapping.path for mapping in psutil.Process().memory_maps()}
+    assert set(store.shards) <= mapped
+
+
+def test_every_damaged_byte_of_a_record_is_noticed(
+    write_store: Any, client: Any, tmp_path: Path
+) -> None:
+    one = client("ann", [1.0], dtype="float32", x=[[1, 2]], count=np.array([[3]]))
+    directory = write_store(tmp_path, SCHEMA, {"train": [one]}, shards=1)
+    (path,) = (tmp_path / "Split-train").glob("*.tfrecord")
+    intact = path.read_bytes()
+    store = ClientStore(directory, "train")
+    for position in range(len(intact)):
+        damaged = bytearray(intact)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"record of client 'ann' at byte 0 of .* is damaged"):
+            store.read(store.find("ann"))
+    for length in (0, 5, len(intact) - 1):
+        path.write_bytes(intact[:length])
+        with pytest.raises(StoreError, match="client 'ann'.*damaged"):
+            store.read(store.find("ann"))
+
+
+def test_missing_part_of_the_store_is_noticed(
+    many: dict[str, ClientData], write_store: Any, tmp_path: Path
+) -> None:
+    directory = write_store(tmp_path, SCHEMA, {"train": many.values()}, shards=3)
+    store = ClientStore(directory, "train")
+    (tmp_path / "Split-train" / "clients-00001-of-00003.tfrecord").unlink()
+    with pytest.raises(StoreError, match="cannot read .*clients-00001-of-00003.tfrecord"):
+        list(store.read_many(store.references()))
+    (tmp_path / "Split-train" / "clients-00001-of-00003.index").unlink()
+    with pytest.raises(StoreError, match=r"holds 2 index files of \[3\] shards.*ingest the data"):
+        ClientStore(directory, "train")
+
+
+def test_missing_split_and_missing_store_are_named(directory: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="has no split 'test'"):
+        ClientStore(directory, "test")
+    with pytest.raises(StoreError, match=r"cannot read .*schema\.json"):
+        ClientStore(str(tmp_path), "train")
+
+
+def test_store_written_again_in_the_same_place_is_read_anew(
+    write_store: Any, client: Any, tmp_path: Path
+) -> None:
+    def one(name: str, examples: int) -> ClientData:
+        x, count = np.ones((examples, 2), np.float32), np.ones((examples, 1), np.int64)
+        return client(name, [0.0] * examples, dtype="float32", x=x, count=count)
+
+    directory = write_store(tmp_path, SCHEMA, {"train": [one("ann", 1)]}, shards=1)
+    assert len(ClientStore(directory, "train")) == 1
+    write_store(tmp_path, SCHEMA, {"train": [one("bob", 3), one("cy", 2)]}, shards=1)
+    store = ClientStore(directory, "train")
+
+    assert [reference.client_id for reference in store.references()] == ["bob", "cy"]
+    assert [len(c) for c in store.read_many(store.references())] == [3, 2]
+
+
+@pytest.mark.parametrize("name", ["", "a\0"])
+def test_client_id_that_the_index_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="must not be empty or end in a NUL"):
+        storage.write_shard(str(tmp_path), 0, 1, [(name, 1, b"record")])
+    assert not list(tmp_path.glob("*.tfrecord"))
+
+
+def test_empty_shard_is_a_store_without_clients(tmp_path: Path, write_store: Any) -> None:
+    store = ClientStore(write_store(tmp_path, SCHEMA, {"train": []}, shards=2), "train")
+
+    assert len(store) == 0
+    assert store.references() == []
+    with pytest.raises(StoreError, match="no client 'ann'"):
+        store.find("ann")
+
+
+def test_hash_is_the_same_forever() -> None:
+    # Another value would move every client to another shard, split and order.
+    assert storage.stable_hash("split", 0, "ann") == 15247923307478362467
+
+
+def test_clients_spread_evenly_over_shards() -> None:
+    counts = np.bincount([storage.shard_of(f"client-{i}", 8) for i in range(8000)], minlength=8)
+
+    assert np.abs(counts - 1000).max() < 6 * np.sqrt(8000 / 8 * 7 / 8)

@@ -1,0 +1,217 @@
+"""Epsilon against known values, the calibration against its target, and the ledger's words."""
+
+import math
+from typing import Any
+
+import dp_accounting
+import pytest
+
+from privet.components.shared.errors import ConfigError, PrivacyError
+from privet.components.train import accounting
+from privet.components.train.accounting import (
+    Accountant,
+    calibrate_noise,
+    check_delta,
+    epsilon_of,
+    rounds_event,
+    write_ledger,
+)
+from privet.components.train.config import PrivacyConfig
+from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
+
+DELTA = 1e-5
+
+# N, m, rounds, noise multiplier -> epsilon by PLD under Poisson sampling, and without
+# amplification (docs/privacy.md; computed once with dp-accounting 0.4.3 and by hand for q=1).
+KNOWN = [
+    (200, 20, 50, 1.0, 1e-5, 5.15, 54.4),
+    (200, 50, 60, 1.42, 1e-5, 7.96, 37.4),
+    (3400, 300, 80, 1.626, 1.3e-4, 2.00, 34.5),
+]
+
+
+@pytest.mark.parametrize(("n", "m", "rounds", "noise", "delta", "poisson", "plain"), KNOWN)
+def test_epsilon_is_the_known_one_for_each_sampler(
+    n: int, m: int, rounds: int, noise: float, delta: float, poisson: float, plain: float
+) -> None:
+    amplified = epsilon_of(rounds_event(PoissonSampler(n, m), noise, rounds), delta)
+    unamplified = epsilon_of(rounds_event(AllClients(n), noise, rounds), delta)
+
+    assert amplified == pytest.approx(poisson, abs=0.01)
+    assert unamplified == pytest.approx(plain, abs=0.05)
+
+
+def gaussian_delta(epsilon: float, noise: float) -> float:
+    def below(z: float) -> float:
+        return 0.5 * math.erfc(-z / math.sqrt(2))
+
+    half = 1 / (2 * noise)
+    return below(half - epsilon * noise) - math.exp(epsilon) * below(-half - epsilon * noise)
+
+
+def test_full_participation_is_one_gaussian_of_all_rounds() -> None:
+    # T rounds of noise z are one Gaussian mechanism of noise z / sqrt(T): 3.29 / sqrt(30) = 0.6007.
+    epsilon = epsilon_of(rounds_event(AllClients(200), 3.29, 30), DELTA)
+    noise = 3.29 / math.sqrt(30)
+
+    assert epsilon == pytest.approx(7.99, abs=0.01)
+    # Balle, Wang, 2018, "Improving the Gaussian Mechanism", Theorem 8.
+    assert gaussian_delta(epsilon, noise) <= DELTA < gaussian_delta(epsilon - 0.002, noise)
+
+
+def test_poisson_at_probability_one_is_full_participation() -> None:
+    everybody = epsilon_of(rounds_event(PoissonSampler(50, 50), 2.0, 5), DELTA)
+
+    assert everybody == pytest.approx(
+        epsilon_of(rounds_event(AllClients(50), 2.0, 5), DELTA), abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "rounds", "epsilon"),
+    [
+        (AllClients(200), 30, 1.0),
+        (AllClients(200), 30, 4.0),
+        (AllClients(200), 30, 8.0),
+        (AllClients(10), 1, 2.0),
+        (PoissonSampler(200, 50), 60, 2.0),
+    ],
+)
+def test_calibrated_noise_meets_the_target_and_one_step_less_does_not(
+    sampler: Sampler, rounds: int, epsilon: float
+) -> None:
+    noise = calibrate_noise(sampler, rounds, epsilon, DELTA)
+
+    assert epsilon_of(rounds_event(sampler, noise, rounds), DELTA) <= epsilon
+    assert epsilon_of(rounds_event(sampler, noise - 1e-3, rounds), DELTA) > epsilon
+    assert round(noise, 3) == pytest.approx(noise, abs=1e-12)
+
+
+def test_epsilon_out_of_reach_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"no noise multiplier reaches epsilon=1e-12.* Raise eps"):
+        calibrate_noise(AllClients(10), 10, 1e-12, 1e-15)
+
+
+def accounted(sampler: Sampler, noise: float, rounds: int) -> Accountant:
+    accountant = Accountant(DELTA)
+    for _ in range(rounds):
+        accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(noise)))
+    return accountant
+
+
+def test_epsilon_never_falls_over_rounds_and_is_known_in_advance() -> None:
+    sampler = PoissonSampler(100, 50)
+    accountant = Accountant(DELTA)
+    one = sampler.account(dp_accounting.GaussianDpEvent(4.0))
+    spent = [accountant.epsilon()]
+    for _ in range(6):
+        announced = accountant.epsilon_after(one)
+        assert accountant.epsilon() == spent[-1]  # asking spends nothing
+        accountant.compose(one)
+        spent.append(accountant.epsilon())
+        assert spent[-1] == announced
+
+    assert spent[0] == 0
+    assert spent == sorted(spent)
+    assert spent[-1] > spent[1] > 0
+
+
+@pytest.mark.parametrize("sampler", [AllClients(100), PoissonSampler(100, 20)])
+def test_renyi_bound_is_never_below(sampler: Sampler) -> None:
+    accountant = accounted(sampler, 1.5, 10)
+
+    assert accountant.epsilon() <= accountant.epsilon_rdp() < 1.5 * accountant.epsilon()
+
+
+def test_rounds_one_by_one_are_the_planned_composition() -> None:
+    sampler = PoissonSampler(100, 20)
+
+    assert accounted(sampler, 1.5, 7).epsilon() == epsilon_of(rounds_event(sampler, 1.5, 7), DELTA)
+
+
+def test_accountants_that_contradict_each_other_stop_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accountant = accounted(AllClients(10), 1.0, 1)
+    monkeypatch.setattr(accounting, "epsilon_of", lambda event, delta: 100.0)
+
+    with pytest.raises(PrivacyError, match="PLD says epsilon=100.0, RDP, which is looser"):
+        accountant.epsilon()
+
+
+@pytest.mark.parametrize("delta", [0.005, 0.1])
+def test_delta_that_allows_publishing_a_client_is_refused(delta: float) -> None:
+    with pytest.raises(PrivacyError, match=r"below 1 / 200 clients.* Set delta below 5\.0e-03"):
+        check_delta(delta, 200)
+    check_delta(0.00499, 200)
+
+
+def ledger(sampler: Sampler, noise: float | None, rounds: int = 3, planned: int = 5) -> Any:
+    if noise is None:
+        config, accountant = PrivacyConfig(mechanism="none"), None
+    else:
+        config = PrivacyConfig(mechanism="gaussian", epsilon=9.0, delta=DELTA, clip_norm=0.5)
+        accountant = accounted(sampler, noise, rounds)
+    return write_ledger(
+        config,
+        sampler,
+        accountant,
+        noise_multiplier=noise or 0.0,
+        rounds=rounds,
+        rounds_planned=planned,
+        epsilon_by_round=[] if noise is None else [1.0, 2.0, 3.0],
+    )
+
+
+def test_ledger_says_what_ran_and_under_which_assumptions() -> None:
+    sampler = PoissonSampler(100, 20)
+    written = ledger(sampler, 1.5)
+
+    assert written["private"] is True
+    assert written["epsilon"] == epsilon_of(rounds_event(sampler, 1.5, 3), DELTA)
+    assert (written["delta"], written["target_epsilon"]) == (DELTA, 9.0)
+    assert (written["rounds"], written["rounds_planned"]) == (3, 5)
+    assert written["neighbouring_relation"] == "add_or_remove_one_client"
+    assert written["unit"] == "client"
+    assert written["sampling"] == sampler.describe()
+    assert written["mechanism"] == {
+        "kind": "gaussian",
+        "clip_norm": 0.5,
+        "noise_multiplier": 1.5,
+        "denominator": 20.0,
+        "noise_source": "operating system",
+    }
+    assert "PoissonSampledDpEvent" in written["dp_event"]
+    assert written["epsilon_rdp"] >= written["epsilon"]
+    covered = " ".join(written["not_covered"])
+    for thing in ("Evaluation", "statistics", "Other runs", "number of training clients"):
+        assert thing in covered
+    assert any("trusted" in text for text in written["assumptions"])
+
+
+@pytest.mark.parametrize(("n", "m", "rounds", "noise", "delta", "poisson", "plain"), KNOWN[1:2])
+def test_ledger_of_all_clients_never_prints_the_poisson_epsilon(
+    n: int, m: int, rounds: int, noise: float, delta: float, poisson: float, plain: float
+) -> None:
+    written = ledger(AllClients(n), noise, rounds)
+
+    assert written["epsilon"] == pytest.approx(plain, abs=0.05)
+    assert written["epsilon"] > 4 * poisson
+    assert written["sampling"]["amplification"] is False
+    assert "Poisson" not in written["dp_event"]
+
+
+def test_ledger_without_privacy_claims_nothing() -> None:
+    written = ledger(AllClients(3), None)
+
+    assert written["private"] is False
+    assert written["epsilon"] is None
+    assert written["delta"] is None
+    assert written["mechanism"] == {"kind": "none"}
+    assert written["not_covered"] == ["Everything: this model carries no privacy guarantee."]
+    assert "mechanism=none" in written["not_private_because"]
+    assert written["epsilon_by_round"] == []
+
+
+def test_ledger_of_no_round_has_spent_nothing() -> None:
+    assert ledger(AllClients(3), 1.0, rounds=0)["epsilon"] == 0

@@ -1,0 +1,125 @@
+"""The mechanism itself, through a real TFF aggregation: clipping, denominator, noise."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from privet.components.train.aggregation import build_aggregator, build_query
+
+
+@pytest.fixture(scope="module")
+def aggregate() -> Iterator[Callable[..., Any]]:
+    """Aggregates client updates (each a list of arrays); gives the result and the DP event."""
+    import tensorflow_federated as tff
+    from tensorflow_federated.python.aggregators.differential_privacy import (
+        extract_dp_event_from_state,
+    )
+
+    before = {child.pid for child in psutil.Process().children()}
+    tff.backends.native.set_sync_local_cpp_execution_context()
+
+    def run(query: Any, clients: list[Any], shapes: list[tuple[int, ...]], calls: int = 1) -> Any:
+        value_type = tff.types.to_type([(np.float32, shape) for shape in shapes])
+        factory = build_aggregator(query)
+        process = factory.create(value_type)
+        state = process.initialize()
+        results = []
+        for _ in range(calls):
+            output = process.next(
+                state, [[np.array(part, np.float32) for part in client] for client in clients]
+            )
+            state = output.state
+            results.append([np.asarray(part) for part in output.result])
+        return results, (extract_dp_event_from_state(state) if query else None)
+
+    yield run
+    started = [c for c in psutil.Process().children() if c.pid not in before]
+    for child in started:
+        if "worker_binary" in child.name():
+            child.terminate()
+    psutil.wait_procs(started, timeout=5)
+
+
+def test_client_over_the_clip_norm_is_scaled_to_it(aggregate: Any) -> None:
+    query = build_query(clip_norm=1.0, noise_multiplier=0.0, denominator=1.0)
+    ([[alone]], _) = aggregate(query, [[[3, 4]]], [(2,)])
+    ([[both]], _) = aggregate(query, [[[3, 4]], [[0.3, 0.4]]], [(2,)])
+
+    np.testing.assert_allclose(alone, [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(both, [0.9, 1.2], rtol=1e-6)
+
+
+def test_norm_is_that_of_all_tensors_together(aggregate: Any) -> None:
+    query = build_query(1.0, 0.0, 1.0)
+    ([[one, other]], _) = aggregate(query, [[[3], [[4]]]], [(1,), (1, 1)])
+
+    np.testing.assert_allclose([one[0], other[0][0]], [0.6, 0.8], rtol=1e-6)
+
+
+def test_denominator_is_fixed_whoever_reports(aggregate: Any) -> None:
+    query = build_query(10.0, 0.0, 4.0)
+    for clients in (1, 2, 5):
+        ([[mean]], _) = aggregate(query, [[[1, 2]]] * clients, [(2,)])
+        np.testing.assert_allclose(mean, [clients / 4, clients / 2], rtol=1e-6)
+    ([[nobody]], _) = aggregate(query, [], [(2,)])
+    assert nobody.tolist() == [0.0, 0.0]
+
+
+SIZE = 100_000
+CLIP, NOISE, DENOMINATOR = 0.5, 3.0, 10.0
+
+
+@pytest.fixture(scope="module")
+def noise(aggregate: Any) -> Any:
+    """Three aggregations of nobody: pure noise, in two tensors of one shape."""
+    return aggregate(build_query(CLIP, NOISE, DENOMINATOR), [], [(SIZE,), (SIZE,)], calls=3)
+
+
+def test_noise_has_the_moments_of_its_gaussian(noise: Any) -> None:
+    results, _ = noise
+    wanted = CLIP * NOISE / DENOMINATOR
+    for part in (part for result in results for part in result):
+        standard = part.astype(np.float64) / wanted
+        assert abs(standard.mean()) < 7 / np.sqrt(SIZE)
+        assert abs(standard.var() - 1) < 7 * np.sqrt(2 / SIZE)
+        assert abs((standard**4).mean() - 3) < 7 * np.sqrt(96 / SIZE)
+
+
+def test_noise_is_fresh_in_every_call_and_tensor(noise: Any) -> None:
+    parts = [part for result in noise[0] for part in result]
+    correlations = np.corrcoef(parts) - np.eye(len(parts))
+
+    assert np.abs(correlations).max() < 7 / np.sqrt(SIZE)
+
+
+def test_noise_does_not_follow_a_seed(aggregate: Any) -> None:
+    import tensorflow as tf
+
+    drawn = []
+    for _ in range(2):
+        tf.keras.utils.set_random_seed(0)
+        drawn.append(aggregate(build_query(1.0, 1.0, 1.0), [], [(8,)])[0][0][0])
+    assert not np.array_equal(*drawn)
+
+
+def test_noise_is_on_every_coordinate_once_whoever_reports(aggregate: Any) -> None:
+    query = build_query(1.0, 2.0, 5.0)
+    ([[mean]], _) = aggregate(query, [[np.zeros(SIZE)]] * 3, [(SIZE,)])
+
+    assert mean.std() == pytest.approx(2.0 / 5.0, rel=7 / np.sqrt(2 * SIZE))
+
+
+def test_event_is_the_gaussian_of_the_noise_multiplier(noise: Any) -> None:
+    import dp_accounting
+
+    assert isinstance(noise[1], dp_accounting.GaussianDpEvent)
+    assert noise[1].noise_multiplier == pytest.approx(NOISE, rel=1e-6)
+
+
+def test_plain_mean_counts_every_client_once(aggregate: Any) -> None:
+    ([[mean]], _) = aggregate(None, [[[1, 0]], [[3, 300]]], [(2,)])
+
+    np.testing.assert_allclose(mean, [2, 150])

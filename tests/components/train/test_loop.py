@@ -1,0 +1,193 @@
+"""The loop over rounds, on an engine that only counts: budget, checks, evaluation, history."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dp_accounting
+import numpy as np
+import pytest
+
+from privet.components.shared.errors import ConfigError, PrivacyError
+from privet.components.shared.storage import ClientStore
+from privet.components.train.accounting import Accountant, epsilon_of, rounds_event
+from privet.components.train.loop import Mechanism, Trained, history, train
+from privet.components.train.sampling import AllClients, PoissonSampler
+
+DELTA = 1e-5
+
+
+class CountingEngine:
+    """Adds one to its only weight in each round and reports the mechanism it is told to."""
+
+    def __init__(self, noise: float | None = None):
+        self._event = (
+            dp_accounting.GaussianDpEvent(noise) if noise else dp_accounting.NonPrivateDpEvent()
+        )
+        self.cohorts: list[list[str]] = []
+
+    def initialize(self) -> int:
+        return 0
+
+    def next(self, state: int, cohort: Sequence[Any], round_number: int) -> int:
+        assert round_number == len(self.cohorts) + 1
+        self.cohorts.append([client.client_id for client in cohort])
+        return state + 1
+
+    def weights(self, state: int) -> list[np.ndarray]:
+        return [np.array([state], np.float32)]
+
+    def event(self, state: int) -> dp_accounting.DpEvent:
+        return self._event
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def store(
+    write_store: Any, schema_of: Any, client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> ClientStore:
+    clients = [client(f"c{i}", [0], x=[[1.0]]) for i in range(8)]
+    directory = write_store(
+        tmp_path_factory.mktemp("store"), schema_of({"x": 1}, 2), {"train": clients}
+    )
+    return ClientStore(directory, "train")
+
+
+def run(
+    store: ClientStore,
+    config: Any,
+    *,
+    planned: float | None = None,
+    ran: float | None = None,
+    budget: float | None = None,
+    sampler: Any = None,
+) -> tuple[Trained, CountingEngine, list[Any]]:
+    engine, told = CountingEngine(ran or planned), []
+    mechanism = Mechanism(planned, Accountant(DELTA), budget) if planned else None
+    trained = train(
+        engine,
+        store,
+        sampler or AllClients(len(store)),
+        config,
+        mechanism=mechanism,
+        evaluate=lambda weights: {"accuracy": float(weights[0][0])},
+        progress=told.append,
+    )
+    return trained, engine, told
+
+
+def test_all_rounds_run_on_all_clients(store: ClientStore, train_config: Any) -> None:
+    trained, engine, told = run(store, train_config(rounds=3))
+
+    assert trained.weights[0].tolist() == [3.0]
+    assert [sorted(cohort) for cohort in engine.cohorts] == [[f"c{i}" for i in range(8)]] * 3
+    assert [r.number for r in trained.rounds] == [1, 2, 3]
+    assert [r.epsilon for r in trained.rounds] == [None] * 3
+    assert told == trained.rounds
+
+
+@pytest.mark.parametrize(
+    ("every", "evaluated"),
+    [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (9, [5]), (0, [])],
+)
+def test_evaluation_is_due_every_so_many_rounds_and_at_the_end(
+    store: ClientStore, train_config: Any, every: int, evaluated: list[int]
+) -> None:
+    trained, _, _ = run(store, train_config(rounds=5, evaluate_every=every))
+
+    found = {r.number: r.evaluation for r in trained.rounds if r.evaluation}
+    assert found == {number: {"accuracy": float(number)} for number in evaluated}
+
+
+@pytest.mark.parametrize("rounds_affordable", [1, 3])
+def test_run_stops_before_the_round_that_would_exceed_the_budget(
+    store: ClientStore, train_config: Any, rounds_affordable: int
+) -> None:
+    def spent(rounds: int) -> float:
+        return epsilon_of(rounds_event(AllClients(8), 2.0, rounds), DELTA)
+
+    budget = (spent(rounds_affordable) + spent(rounds_affordable + 1)) / 2
+    config = train_config(rounds=6, evaluate_every=4)
+    trained, engine, _ = run(store, config, planned=2.0, budget=budget)
+
+    assert len(engine.cohorts) == len(trained.rounds) == rounds_affordable
+    assert trained.weights[0].tolist() == [rounds_affordable]
+    assert [r.epsilon for r in trained.rounds] == [
+        spent(r) for r in range(1, rounds_affordable + 1)
+    ]
+    assert trained.rounds[-1].evaluation is not None  # the last round that ran is evaluated
+
+
+def test_budget_equal_to_the_planned_spending_allows_every_round(
+    store: ClientStore, train_config: Any
+) -> None:
+    budget = epsilon_of(rounds_event(AllClients(8), 2.0, 4), DELTA)
+    trained, _, _ = run(store, train_config(rounds=4), planned=2.0, budget=budget)
+
+    assert len(trained.rounds) == 4
+
+
+def test_budget_that_allows_no_round_is_refused(store: ClientStore, train_config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"epsilon=0\.1 does not allow a single round: .* 1\.99"):
+        run(store, train_config(rounds=4), planned=2.0, budget=0.1)
+
+
+@pytest.mark.parametrize("ran", [1.99, 2.1])
+def test_engine_that_ran_other_noise_than_planned_stops_the_run(
+    store: ClientStore, train_config: Any, ran: float
+) -> None:
+    with pytest.raises(PrivacyError, match=r"reports GaussianDpEvent.*noise_multiplier=2\.0"):
+        run(store, train_config(rounds=2), planned=2.0, ran=ran)
+
+
+def test_engine_without_noise_stops_a_private_run(
+    store: ClientStore, train_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        CountingEngine, "event", lambda self, state: dp_accounting.NonPrivateDpEvent()
+    )
+    with pytest.raises(PrivacyError, match="NonPrivateDpEvent"):
+        run(store, train_config(rounds=2), planned=2.0)
+
+
+def test_sampled_cohorts_are_what_the_engine_gets(store: ClientStore, train_config: Any) -> None:
+    sampler = PoissonSampler(8, 4, seed=3)
+    trained, engine, _ = run(store, train_config(rounds=5), sampler=sampler)
+    names = [reference.client_id for reference in store.references()]
+
+    assert engine.cohorts == [sampler.draw(names, number) for number in range(1, 6)]
+    assert [r.cohort for r in trained.rounds] == [len(cohort) for cohort in engine.cohorts]
+
+
+@pytest.mark.parametrize("sampler", [AllClients(8), PoissonSampler(8, 4)])
+def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
+    store: ClientStore, train_config: Any, sampler: Any
+) -> None:
+    config = train_config(rounds=2)
+    trained, _, _ = run(store, config, planned=2.0, sampler=sampler)
+    written = history(trained, config, sampler, metric="accuracy", parameters=10)
+
+    secret = sampler.describe()["amplification"]
+    for number, one in enumerate(written["rounds"], start=1):
+        assert (one["cohort"] is None) == (one["seconds"] is None) == secret
+        assert one["round"] == number
+        assert one["epsilon"] == trained.rounds[number - 1].epsilon
+        assert one["eval"] == {"accuracy": float(number)}
+    assert written["eval_private"] is False
+
+
+def test_bytes_are_four_for_each_parameter_and_participation(
+    store: ClientStore, train_config: Any
+) -> None:
+    config = train_config(rounds=3)
+    trained, _, _ = run(store, config)
+    written = history(trained, config, AllClients(8), metric="accuracy", parameters=10)
+
+    assert written["bytes"] == {
+        "down_per_client_round": 40,
+        "up_per_client_round": 40,
+        "down_total": 40 * 8 * 3,
+        "up_total": 40 * 8 * 3,
+    }
+    assert written["parameters"] == 10

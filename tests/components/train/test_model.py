@@ -1,0 +1,137 @@
+"""Checks of the user's model, each with what to change."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from privet.components.shared.errors import ModelError
+from privet.components.train.model import (
+    assign_weights,
+    build_keras_model,
+    build_loss,
+    model_inputs,
+)
+
+layers = tf.keras.layers
+
+
+def one_input(
+    *hidden: Any, units: int = 3, width: int = 2, **options: Any
+) -> Callable[[], tf.keras.Model]:
+    def build() -> tf.keras.Model:
+        inputs = tf.keras.Input(shape=(width,), name="x")
+        value = inputs
+        for layer in hidden:
+            value = layer()(value)
+        return tf.keras.Model(inputs, layers.Dense(units, **options)(value))
+
+    return build
+
+
+def two_inputs(first: str = "x", second: str = "z") -> Callable[[], tf.keras.Model]:
+    def build() -> tf.keras.Model:
+        x = tf.keras.Input(shape=(2,), name=first)
+        z = tf.keras.Input(shape=(1,), name=second)
+        return tf.keras.Model([x, z], layers.Dense(3)(layers.concatenate([x, z])))
+
+    return build
+
+
+def compiled() -> tf.keras.Model:
+    model = one_input()()
+    model.compile("sgd", "mse")
+    return model
+
+
+def ends_in(layer: Callable[[], Any], units: int = 3) -> Callable[[], tf.keras.Model]:
+    def build() -> tf.keras.Model:
+        return tf.keras.Sequential([tf.keras.Input((2,)), layers.Dense(units), layer()])
+
+    return build
+
+
+class Subclassed(tf.keras.Model):
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("build", "features", "classes", "message"),
+    [
+        (lambda: "model", {"x": 2}, 3, "must return a tf.keras.Model, not <class 'str'>"),
+        (lambda: None, {"x": 2}, 3, "must return a tf.keras.Model, not <class 'NoneType'>"),
+        (compiled, {"x": 2}, 3, "must not be compiled"),
+        (one_input(width=3), {"x": 2}, 3, r"takes x\[None, 3\], but data.features gives x\[None,"),
+        (one_input(), {"x": 2, "z": 1}, 3, r"takes x\[None, 2\], but .* z\[None, 1\]"),
+        (two_inputs(second="y"), {"x": 2, "z": 1}, 3, r"takes x\[None, 2\], y\[None, 1\], but"),
+        (two_inputs(), {"x": 2}, 3, r"takes .*x\[None, 2\].*z\[None, 1\], but"),
+        (one_input(units=4), {"x": 2}, 3, r"output is \(None, 4\), .*one logit for each of label "),
+        (one_input(units=2), {"x": 2}, 2, r"wants \(None, 1\): one logit \(label classes=2\)"),
+        (one_input(units=3), {"x": 2}, None, r"wants \(None, 1\): one value \(the label has no"),
+        (one_input(activation="softmax"), {"x": 2}, 3, "has activation=softmax, but the loss want"),
+        (one_input(units=1, activation="sigmoid"), {"x": 2}, 2, "has activation=sigmoid, but the"),
+        (ends_in(lambda: layers.Activation("softmax")), {"x": 2}, 3, "activation=softmax"),
+        (ends_in(layers.Softmax), {"x": 2}, 3, "has activation=softmax, but the loss wants logits"),
+        (one_input(layers.BatchNormalization), {"x": 2}, 3, "is a BatchNormalization.*GroupNorm"),
+        (
+            one_input(lambda: tf.keras.Sequential([layers.BatchNormalization()])),
+            {"x": 2},
+            3,
+            "is a BatchNormalization",
+        ),
+        (ends_in(layers.Flatten, units=3), {"x": 2}, 3, None),
+        (one_input(trainable=False), {"x": 2}, 3, "has no trainable weights"),
+        (Subclassed, {"x": 2}, 3, "has no inputs yet.*tf.keras.Input"),
+        (lambda: tf.keras.Sequential([layers.Dense(3)]), {"x": 2}, 3, "has no inputs yet"),
+        (one_input(lambda: layers.Dense(4), layers.LayerNormalization), {"x": 2}, 3, None),
+        (one_input(units=1), {"x": 2}, 2, None),
+        (one_input(units=1, activation="sigmoid"), {"x": 2}, None, None),
+        (two_inputs(), {"x": 2, "z": 1}, 3, None),
+        (two_inputs(), {"z": 1, "x": 2}, 3, None),
+    ],
+)
+def test_model_is_accepted_or_refused_with_what_to_change(
+    schema_of: Any, build: Any, features: dict[str, int], classes: int | None, message: str | None
+) -> None:
+    schema = schema_of(features, classes)
+    if message is None:
+        assert isinstance(build_keras_model(build, schema, 0), tf.keras.Model)
+        return
+    with pytest.raises(ModelError, match=message):
+        build_keras_model(build, schema, 0)
+
+
+def test_initial_weights_follow_the_seed(schema_of: Any) -> None:
+    one, again, other = (
+        build_keras_model(one_input(), schema_of({"x": 2}, 3), seed).get_weights()
+        for seed in (1, 1, 2)
+    )
+
+    np.testing.assert_array_equal(one[0], again[0])
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_weights_are_put_back_in_keras_order(linear_model: Any) -> None:
+    model = linear_model()
+    assign_weights(model, [np.array([[1.0], [2.0]]), np.array([3.0])])
+
+    assert model(np.array([[10.0, 100.0]])).numpy().item() == 213.0
+    with pytest.raises(ValueError):
+        assign_weights(model, [np.zeros((2, 1))])
+
+
+def test_losses_by_hand(schema_of: Any) -> None:
+    def loss(classes: int | None, label: list[list[float]], output: list[list[float]]) -> float:
+        return float(build_loss(schema_of({"x": 1}, classes))(np.array(label), np.array(output)))
+
+    assert loss(4, [[1]], [[0.0, 0.0, 0.0, 0.0]]) == pytest.approx(np.log(4))
+    assert loss(2, [[1.0]], [[0.0]]) == pytest.approx(np.log(2))
+    assert loss(None, [[1.0], [0.0]], [[3.0], [1.0]]) == pytest.approx(2.5)
+
+
+def test_only_feature_goes_in_alone_and_several_by_name() -> None:
+    assert model_inputs({"x": 1}) == 1
+    assert model_inputs({"x": 1, "z": 2}) == {"x": 1, "z": 2}

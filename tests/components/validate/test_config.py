@@ -1,0 +1,51 @@
+"""Settings of validation."""
+
+from typing import Any
+
+import pytest
+
+from privet.components.shared.errors import ConfigError
+from privet.components.validate.config import GateConfig, InfraConfig
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([], r"rules=\[\] would bless any model"),
+        ([{"metric": "a.b"}], "metric=a.b needs exactly one of lower_bound, upper_bound, max_wor"),
+        ([{"metric": "a.b", "lower_bound": 0, "upper_bound": 1}], "needs exactly one of"),
+        (
+            [{"metric": "float.accuracy", "max_worsening": 0.1}],
+            "max_worsening compares the compressed model, not metric=float.accuracy",
+        ),
+        ([{"metric": "a.b", "upper_limit": 1}], "unknown configuration key .*upper_limit"),
+    ],
+)
+def test_gate_refuses(rules: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GateConfig.from_mapping({"rules": rules})
+
+
+def test_rule_has_the_limit_that_was_given() -> None:
+    gate = GateConfig.from_mapping(
+        {
+            "rules": [
+                {"metric": "compressed.accuracy", "lower_bound": 0},
+                {"metric": "ledger.epsilon", "upper_bound": 4},
+                {"metric": "compressed.accuracy.p10", "max_worsening": 0.02},
+            ]
+        }
+    )
+
+    assert [(rule.kind, rule.limit) for rule in gate.rules] == [
+        ("lower_bound", 0.0),
+        ("upper_bound", 4.0),
+        ("max_worsening", 0.02),
+    ]
+
+
+@pytest.mark.parametrize("values", [{"timeout_seconds": 0}, {"requests": 0}, {"tolerance": -1e-9}])
+def test_infra_refuses(values: dict[str, float]) -> None:
+    ((name, _),) = values.items()
+    with pytest.raises(ConfigError, match=f"{name}=.* must be >"):
+        InfraConfig.from_mapping(values)

@@ -1,0 +1,272 @@
+"""docs/artifacts.md and docs/pipeline.md: the JSON shown has the keys of the JSON written."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import dp_accounting
+import numpy as np
+import pytest
+
+from privet.components.compress.report import compression_report
+from privet.components.compress.sizes import directory_sizes, file_sizes
+from privet.components.evaluate.metrics import ClientMetrics, Summary, evaluation
+from privet.components.ingest import transforms
+from privet.components.ingest.config import IngestConfig
+from privet.components.shared import artifacts, files, layout, storage
+from privet.components.train import accounting, loop
+from privet.components.train.config import PrivacyConfig, TrainConfig
+from privet.components.train.sampling import AllClients
+from privet.components.validate import rules
+from privet.components.validate.config import GateConfig
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+ARTIFACTS = (DOCS / "artifacts.md").read_text(encoding="utf-8")
+PIPELINE = (DOCS / "pipeline.md").read_text(encoding="utf-8")
+
+_BLOCK = re.compile(r"^#{2,3} (?P<title>[^\n]+)$|^```json\n(?P<json>.*?)^```$", re.M | re.S)
+
+# Names inside these are the data's own: classes, splits, reasons, models, metrics, features.
+_FREE = {"labels", "splits", "reasons", "models", "overall", "clients", "eval", "features"}
+
+
+def examples(text: str) -> dict[str, Any]:
+    """Heading (without backticks) -> the JSON example under it."""
+    found: dict[str, Any] = {}
+    title = ""
+    for match in _BLOCK.finditer(text):
+        if match["title"]:
+            title = match["title"].replace("`", "")
+        else:
+            assert title not in found, f"two examples under {title}"
+            found[title] = json.loads(match["json"])
+    return found
+
+
+def keys(value: Any, path: str = "", *, free: bool = False) -> Iterator[str]:
+    """The key paths of a JSON value; the first item stands for a list, `*` for any free name."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            place = f"{path}.{'*' if free else name}"
+            yield place
+            yield from keys(inner, place, free=not free and name in _FREE)
+    elif isinstance(value, list) and value:
+        yield from keys(value[0], f"{path}[]")
+
+
+def assert_same_keys(documented: Any, written: Any) -> None:
+    assert set(keys(documented)) == set(keys(json.loads(json.dumps(written))))
+
+
+@pytest.fixture(scope="module")
+def client_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ClientExamples artifact with a refused row, written by the real pipeline."""
+    folder = tmp_path_factory.mktemp("ingest")
+    rows = ["client,x,digit", "ada,1,0", "ada,2,1", "bob,3,0", "bob,99,0"]
+    folder.joinpath("rows.csv").write_text("\n".join(rows), encoding="utf-8")
+    config = IngestConfig.from_mapping(
+        {
+            "files": str(folder / "rows.csv"),
+            "client_id": "client",
+            "features": {"x": {"columns": "x", "minimum": 0, "maximum": 16}},
+            "label": {"column": "digit", "classes": 2},
+            "max_rejected_fraction": 0.5,
+            "shards": 2,
+        }
+    )
+    output = folder / "examples"
+    with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as run:
+        transforms.ingest(run, [str(folder / "rows.csv")], config, str(output))
+    storage.write_schema(str(output), config.schema)
+    return output
+
+
+def test_schema(client_examples: Path) -> None:
+    written = files.read_json(str(client_examples / layout.SCHEMA))
+    assert_same_keys(examples(ARTIFACTS)["schema.json"], written)
+
+
+def test_statistics_and_rejects(client_examples: Path) -> None:
+    shown = examples(ARTIFACTS)
+    written = files.read_json(str(client_examples / layout.STATISTICS))
+    assert_same_keys(shown["statistics.json"], written)
+    (reject,) = [
+        json.loads(line)
+        for path in client_examples.glob("rejects/*.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    assert_same_keys(shown["rejects/*.jsonl"], reject)
+
+
+def test_client_store_is_laid_out_as_described(client_examples: Path) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", ARTIFACTS, re.M | re.S)
+    dtype = np.dtype(eval(code.replace("S<longest id in bytes>", "S3")))
+    store = [
+        storage.ClientStore(str(client_examples), split)
+        for split in ("train", "eval")
+        if any(client_examples.glob(f"Split-{split}/*.index"))
+    ]
+    found = {reference.client_id: reference for split in store for reference in split.references()}
+    assert set(found) == {"ada", "bob"}
+    for client, reference in found.items():
+        shard = storage.stable_hash("shard", client) % 2
+        assert Path(reference.shard).name == f"clients-{shard:05d}-of-00002.tfrecord"
+        index = np.load(reference.shard.removesuffix(".tfrecord") + ".index", allow_pickle=False)
+        assert index.dtype == dtype
+    for name in ("client_id", "num_examples", "column/label"):
+        assert f"`{name}`" in ARTIFACTS
+        assert name.encode() in Path(found["ada"].shard).read_bytes()
+
+
+def ledger(mechanism: str) -> dict[str, Any]:
+    config = PrivacyConfig(mechanism="none")
+    account = None
+    sampler = AllClients(200)
+    spent: list[float] = []
+    if mechanism == "gaussian":
+        config = PrivacyConfig(mechanism="gaussian", epsilon=2, delta=1e-5, clip_norm=0.5)
+        account = accounting.Accountant(1e-5)
+        for _ in range(2):
+            account.compose(sampler.account(dp_accounting.GaussianDpEvent(3.0)))
+            spent.append(account.epsilon())
+    return accounting.write_ledger(
+        config,
+        sampler,
+        account,
+        noise_multiplier=3.0,
+        rounds=2,
+        rounds_planned=5 if account else 2,
+        epsilon_by_round=spent,
+    )
+
+
+def test_ledger_is_the_one_that_these_settings_give() -> None:
+    shown, written = examples(ARTIFACTS)["privacy_ledger.json"], ledger("gaussian")
+    assert_same_keys(shown, written)
+    for name in shown.keys() - {"assumptions", "not_covered"}:  # shortened in the document
+        if isinstance(written[name], float) or name == "epsilon_by_round":
+            assert shown[name] == pytest.approx(written[name], rel=1e-6)
+        else:
+            assert shown[name] == written[name], name
+    assert set(shown["assumptions"]) <= set(written["assumptions"])
+    assert set(shown["not_covered"]) <= set(written["not_covered"])
+
+
+def test_ledger_without_privacy() -> None:
+    assert examples(ARTIFACTS)["privacy_ledger.json without privacy"] == ledger("none")
+
+
+def test_history() -> None:
+    config = TrainConfig(privacy=PrivacyConfig(mechanism="none"))
+    trained = loop.Trained(
+        weights=[], rounds=[loop.Round(1, 200, 1.0, None, {"accuracy": 0.5, "loss": 1.0})]
+    )
+    written = loop.history(trained, config, AllClients(200), metric="accuracy", parameters=650)
+    assert_same_keys(examples(ARTIFACTS)["training_history.json"], written)
+
+
+def test_compression_report(tmp_path: Path) -> None:
+    shown = examples(ARTIFACTS)
+    variant = shown["variants/<scheme>.json"]
+    written = compression_report([{**variant, "name": "float32"}, variant], "int8_weights")
+    assert_same_keys(shown["compression_report.json"], written)
+    assert variant["saved_model"].keys() == directory_sizes(str(tmp_path)).keys()
+    assert file_sizes(b"").keys() < variant.keys()
+
+
+def test_compression_report_adds_up() -> None:
+    report = examples(ARTIFACTS)["compression_report.json"]
+    first = report["variants"][0]["bytes_gzip"]
+    for variant in report["variants"]:
+        assert variant["ratio_gzip"] == round(first / variant["bytes_gzip"], 4)
+
+
+def evaluated() -> dict[str, Any]:
+    summary = Summary().add(ClientMetrics("ada", 2, {"compressed": {"accuracy": 0.9, "loss": 0.3}}))
+    return evaluation(summary, "multiclass", "eval")
+
+
+def test_evaluation() -> None:
+    assert_same_keys(examples(ARTIFACTS)["evaluation.json"], evaluated())
+
+
+def test_blessing() -> None:
+    gate = GateConfig.from_mapping(
+        {
+            "rules": [
+                {"metric": "compressed.accuracy", "lower_bound": 0.99},
+                {"metric": "compressed.accuracy", "max_worsening": 0.05},
+            ]
+        }
+    )
+    shown = examples(ARTIFACTS)["blessing.json"]
+    written = rules.judge(gate, evaluated(), {"epsilon": None, "delta": None})
+    assert_same_keys(shown, written)
+    assert [rule["detail"] for rule in shown["rules"]] == [r["detail"] for r in written["rules"]]
+
+
+def test_run_json(tmp_path: Path) -> None:
+    from privet.pipeline import build, outcome
+    from privet.pipeline.config import PipelineConfig
+    from privet.pipeline.workdir import Workdir
+
+    config = PipelineConfig.from_mapping(
+        {
+            "name": "digits",
+            "data": {
+                "files": "rows.csv",
+                "client_id": "client",
+                "features": {"x": {"columns": "x"}},
+                "label": {"column": "digit", "classes": 2},
+            },
+            "model": {"module_file": "model.py"},
+            "train": {"privacy": {"mechanism": "none"}},
+            "gate": {"rules": [{"metric": "compressed.accuracy", "lower_bound": 0.5}]},
+        }
+    )
+    nodes = dict.fromkeys(build.NODES, outcome.Node())
+    written = outcome.summarize(config, Workdir.at(tmp_path), nodes)
+    (shown,) = examples(PIPELINE).values()
+    assert shown.keys() == written.keys()
+    assert_same_keys(shown["nodes"], written["nodes"])
+    assert_same_keys(shown["headline"], written["headline"])
+    assert shown["artifacts"].keys() == build.ARTIFACTS.keys()
+    rows = set(re.findall(r"^\| `([^`]+)` \|.*\|$", PIPELINE.partition("## `run.json`")[2], re.M))
+    headline = {f"headline.{name}" for name in written["headline"]}
+    states = {f"nodes.<node>.{name}" for name in ("state", "seconds", "cached")}
+    plain = written.keys() - {"nodes", "artifacts", "headline"}
+    assert rows == plain | headline | states | {"artifacts.<name>"}
+    for state in [*outcome.STATES.values(), outcome.Node().state]:
+        assert f"`{state}`" in PIPELINE, state
+    for node in (*build.NODES, *build.ARTIFACTS):
+        assert f"`{node}`" in PIPELINE, node
+
+
+def test_every_artifact_type_and_file_is_described() -> None:
+    types = [name for name, value in vars(artifacts).items() if hasattr(value, "TYPE_NAME")]
+    for name in set(types) - {"Artifact"}:
+        assert f"\n## {name}\n" in ARTIFACTS, name
+        assert f"| `{name}` |" in ARTIFACTS, name
+    for name, file in vars(layout).items():
+        if name.isupper():
+            assert f"`{file}`" in ARTIFACTS, file
+
+
+def test_only_known_examples_are_shown() -> None:
+    """An example that no test above looks at would go stale unnoticed."""
+    parsed_only = {"infra_blessing.json", "pushed.json"}
+    assert set(examples(ARTIFACTS)) == parsed_only | {
+        "schema.json",
+        "statistics.json",
+        "rejects/*.jsonl",
+        "privacy_ledger.json",
+        "privacy_ledger.json without privacy",
+        "training_history.json",
+        "compression_report.json",
+        "variants/<scheme>.json",
+        "evaluation.json",
+        "blessing.json",
+    }

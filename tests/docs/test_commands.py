@@ -1,0 +1,57 @@
+"""docs/serving.md and docs/pipeline.md: the flags, defaults and exit codes are the real ones."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from privet.pipeline import cli
+from privet.serving.running import ServerConfig
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
+PIPELINE = (DOCS / "pipeline.md").read_text(encoding="utf-8")
+
+_PER_CORE = {"grpc_max_threads", "rest_api_num_threads"}
+
+
+def test_every_flag_of_serve_is_documented_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `--(\w+)` \| ([^|]+) \|", SERVING, re.MULTILINE))
+    fields = {field.name: field.default for field in dataclasses.fields(ServerConfig)}
+    assert rows.keys() == fields.keys()
+    for name, default in fields.items():
+        if default is dataclasses.MISSING:
+            assert rows[name] == "required"
+        elif name in _PER_CORE:
+            assert rows[name] == "4 per core"
+        else:
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            assert rows[name] == f"`{shown}`", name
+
+
+def test_the_image_in_the_serving_example_fits_the_digits_model() -> None:
+    (pixels,) = re.findall(r"^IMAGE=([\d,]+)$", SERVING, re.MULTILINE)
+    assert len(pixels.split(",")) == 64
+
+
+def test_every_exit_code_is_documented() -> None:
+    section = PIPELINE.partition("## Exit codes")[2].partition("\n## ")[0]
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
+    assert codes == {
+        cli.EXIT_DONE,
+        cli.EXIT_FAILED,
+        cli.EXIT_USAGE,
+        cli.EXIT_REJECTED,
+        130,  # interrupted
+    }
+
+
+def test_every_command_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out.partition("positional arguments")[2].partition("options:")[0]
+    commands = re.findall(r"^    (\w+)  ", shown, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert f"privet {command}" in PIPELINE + SERVING, command

@@ -1,0 +1,135 @@
+"""Reading the configuration file: what is accepted, and how mistakes are explained."""
+
+from pathlib import Path
+
+import pytest
+
+from privet.components.shared.errors import ConfigError
+from privet.pipeline.config import load_config
+
+
+def test_relative_paths_start_at_the_files_folder(project, monkeypatch, tmp_path):
+    monkeypatch.chdir("/")
+    config = project.load()
+    assert config.data.patterns == (str(project.rows),)
+    assert config.model.module_file == str(project.model)
+
+
+def test_uri_is_left_as_it_is(project):
+    config = project.load("data.files=gs://bucket/rows-*.csv")
+    assert config.data.patterns == ("gs://bucket/rows-*.csv",)
+
+
+def test_model_name_is_the_pipelines_by_default(project):
+    assert project.load().served_name == "tiny"
+    assert project.load("model_name=other").served_name == "other"
+
+
+def test_override_reaches_a_nested_key_and_makes_sections(project):
+    config = project.load(
+        "train.server_optimizer={learning_rate: 1, momentum: 0.5}", "train.rounds=7"
+    )
+    assert config.train.server_optimizer.momentum == 0.5
+    assert config.train.rounds == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("trian.rounds=3", "unknown configuration key `trian`. Did you mean `train`?"),
+        (
+            "train.privacy.epsilonn=3",
+            "unknown configuration key `train.privacy.epsilonn`. Did you mean `epsilon`?",
+        ),
+        (
+            "data.features={x: {columns: a, dtyp: int64}}",
+            "unknown configuration key `data.features[...].dtyp`. Did you mean `dtype`?",
+        ),
+        ("beam.runner=flinkk", "`beam.runner`: 'flinkk' is none of local."),
+        ("train.privacy.mechanism=gausian", "Did you mean 'gaussian'?"),
+        ("train.privacy.epsilon=0", "epsilon=0.0 must be > 0"),
+        ("train.privacy.epsilon=-1", "epsilon=-1.0 must be > 0"),
+        ("train.privacy.delta=1", "delta=1.0 must lie between 0 and 1"),
+        ("train.privacy.clip_norm=0", "clip_norm=0.0 must be > 0"),
+        ("train.privacy.mechanism=none", "promise privacy but mechanism=none gives none"),
+        ("train.rounds=ten", "`train.rounds`: Expected `int`, got `str` (got 'ten')"),
+        ("train.rounds=0", "rounds=0 must be >= 1"),
+        ("train.privacy=", "`train.privacy`: Expected `object`, got `null`"),
+        ("train.sampling={kind: poisson}", "cohort_size=None must be >= 1 with kind=poisson"),
+        (
+            "gate.rules=[{metric: compressed.acuracy, lower_bound: 1}]",
+            "names no number of a multiclass run. Valid: float.accuracy",
+        ),
+        ("gate.rules=[{metric: float.mae, upper_bound: 1}]", "metric='float.mae' names no number"),
+        ("gate.rules=[{metric: float.loss.p11, upper_bound: 1}]", "also with .mean, .p10"),
+        ("gate.rules=[]", "rules=[] would bless any model"),
+        ("gate.rules=[{metric: ledger.epsilon}]", "needs exactly one of lower_bound"),
+        ("data.split.eval=1.5", "eval=1.5 must lie between 0 and 1"),
+        ("data.label.column=x_0", "columns ['x_0'] are used more than once"),
+        ("name=../x", "name='../x' must be letters"),
+        ("compress.quantization=dynamic_range", "is none of float32, float16, int8_weights"),
+        ("train.rounds", "must be key.path=value"),
+        ("name.first=x", "'name' is not a section"),
+        ("model.module_file=nope.py", "nope.py' does not exist"),
+        (
+            "model.function=nope",
+            "defines no function model.function='nope'; it defines build_model",
+        ),
+    ],
+)
+def test_mistake_is_explained(project, override, wanted):
+    with pytest.raises(ConfigError) as error:
+        project.load(override)
+    assert wanted in str(error.value)
+
+
+def test_number_without_a_point_is_a_number(project, edit):
+    edit(project.config, "delta: 1.0e-05", "delta: 1e-5")
+    assert project.load().train.privacy.delta == 1e-5
+    assert project.load("train.privacy.delta=2e-6").train.privacy.delta == 2e-6
+
+
+def test_optimizer_needs_a_learning_rate(project):
+    with pytest.raises(ConfigError, match="missing required field `learning_rate`"):
+        project.load("train.server_optimizer={momentum: 0.9}")
+
+
+def test_privacy_has_no_default(project, edit):
+    edit(project.config, "  privacy:\n", "  not_privacy:\n")
+    with pytest.raises(ConfigError, match="not_privacy"):
+        project.load()
+    edit(project.config, "  not_privacy:\n    clip_norm: 1.0\n    delta: 1.0e-05\n", "")
+    edit(project.config, "    epsilon: 8\n    mechanism: gaussian\n", "")
+    with pytest.raises(ConfigError, match="missing required field `privacy`"):
+        project.load()
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*nope\.yaml"):
+        load_config(tmp_path / "nope.yaml")
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", ""])
+def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_config(path)
+
+
+def test_model_file_is_not_run_to_be_checked(project):
+    project.model.write_text("raise SystemExit\ndef build_model(): ...\n")
+    assert project.load().model.function == "build_model"
+
+
+def test_model_function_may_be_imported_or_assigned(project):
+    project.model.write_text("from somewhere import build_model\n")
+    project.load()
+    project.model.write_text("build_model = lambda: None\n")
+    project.load()
+
+
+def test_model_file_with_a_syntax_error_is_refused(project):
+    project.model.write_text("def build_model(:\n")
+    with pytest.raises(ConfigError, match="is not valid Python"):
+        project.load()

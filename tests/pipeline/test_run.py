@@ -1,0 +1,207 @@
+"""Running the pipeline for real: results, caching after edits, rejection, failure."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from privet.components.shared import files
+from privet.components.shared.errors import DataError, PipelineError, StoreError
+from privet.pipeline import outcome, run
+from privet.pipeline.build import ARTIFACTS, NODES
+from privet.pipeline.last_blessed import LastBlessedStrategy
+from privet.pipeline.workdir import Workdir
+
+
+def cached(summary):
+    """The nodes that were taken from the cache."""
+    return {name for name, node in summary["nodes"].items() if node["cached"]}
+
+
+def ran(summary):
+    """The nodes that did their work again."""
+    return set(NODES) - cached(summary)
+
+
+class TestRuns:
+    """One project through its life; the tests run in this order and build on each other."""
+
+    def test_first_run_pushes_version_1(self, shared_project):
+        summary = shared_project.run()
+        assert summary["status"] == "succeeded"
+        assert summary["pushed"] == "serving/tiny/1"
+        assert ran(summary) == set(NODES)
+        version = shared_project.workdir.root / summary["pushed"]
+        assert {path.name for path in version.iterdir()} >= {
+            "saved_model.pb",
+            "variables",
+            "model.tflite",
+            "assets.extra",
+        }
+
+    def test_run_json_keeps_its_contract(self, shared_project):
+        workdir = shared_project.workdir
+        summary = json.loads(workdir.run_json.read_text())
+        assert summary["schema"] == 1
+        for node in summary["nodes"].values():
+            assert node["state"] == "complete"
+            assert node["seconds"] >= 0
+        assert summary["artifacts"].keys() == ARTIFACTS.keys()
+        for path in summary["artifacts"].values():
+            assert (workdir.root / path).is_dir()
+        head = summary["headline"]
+        assert 0 < head["epsilon"] <= 8
+        assert head["delta"] == 1e-5
+        assert head["metric"] == "accuracy"
+        assert (head["train_clients"], head["eval_clients"]) == (6, 2)
+        for name in ("float", "compressed"):
+            assert 0 <= head[name] <= 1
+        assert head["bytes_float_gzip"] > 0
+        assert head["bytes_compressed_gzip"] > 0
+
+    def test_report_is_on_the_work_directory_and_can_be_rebuilt(self, shared_project):
+        first = shared_project.workdir.report.read_text()
+        assert "tiny" in first
+        shared_project.workdir.report.unlink()
+        assert run.rebuild_report(shared_project.workdir).read_text() == first
+
+    def test_terminal_stays_quiet_and_the_log_is_kept(self, shared_project):
+        log = shared_project.workdir.log.read_text()
+        assert "Component FederatedTrainer is finished." in log
+
+    def test_no_worker_process_is_left(self):
+        names = {process.name() for process in psutil.Process().children(recursive=True)}
+        assert not {name for name in names if "worker_binary" in name}
+
+    def test_second_run_does_nothing(self, shared_project):
+        summary = shared_project.run()
+        assert cached(summary) == set(NODES)
+        assert summary["pushed"] == "serving/tiny/1"
+        assert [p.name for p in (shared_project.workdir.root / "serving/tiny").iterdir()] == ["1"]
+
+    def test_edited_gate_runs_from_the_gate_on(self, shared_project):
+        summary = shared_project.run("gate.rules=[{metric: compressed.accuracy, lower_bound: -1}]")
+        assert ran(summary) == {"ModelValidator", "Pusher", "RunReporter"}
+        assert summary["pushed"] == "serving/tiny/1"  # the same model: it is there already
+
+    def test_edited_source_runs_the_step_and_what_follows(self, shared_project, monkeypatch):
+        digest = files.source_digest
+
+        def edited(*places):
+            touched = any(place.name == "evaluate" for place in places)
+            return digest(*places) + ("edited" if touched else "")
+
+        monkeypatch.setattr(files, "source_digest", edited)
+        summary = shared_project.run()
+        assert ran(summary) == {"FederatedEvaluator", "ModelValidator", "Pusher", "RunReporter"}
+
+    def test_edited_input_of_the_same_size_runs_everything(self, shared_project, edit):
+        edit(shared_project.rows, "client-7,train", "client-6,train")
+        summary = shared_project.run()
+        assert ran(summary) == set(NODES)
+        assert summary["headline"]["train_clients"] == 6  # one row moved, no client vanished
+
+    def test_candidate_was_compared_with_the_last_blessed_model(self, shared_project):
+        workdir = shared_project.workdir
+        folder = workdir.root / outcome.read_run_json(workdir)["artifacts"]["evaluation"]
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        assert evaluation["models"].keys() == {"float", "compressed", "blessed"}
+
+    def test_blessed_model_of_other_features_is_no_baseline(self, shared_project, edit):
+        edit(shared_project.model, "(2,)", "(1,)")
+        summary = shared_project.run("data.features={x: {columns: x_0}}")
+        folder = shared_project.workdir.root / summary["artifacts"]["evaluation"]
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        assert evaluation["models"].keys() == {"float", "compressed"}
+        edit(shared_project.model, "(1,)", "(2,)")
+        shared_project.run()
+
+    def test_run_after_a_comparison_is_cached_too(self, shared_project):
+        assert cached(shared_project.run()) == set(NODES)
+
+    def test_edited_model_file_runs_from_training_on(self, shared_project, edit):
+        edit(shared_project.model, "Dense(2 + 1)", "Dense(3)")
+        summary = shared_project.run()
+        assert ran(summary) == set(NODES) - {"ClientExampleGen"}
+
+    def test_model_that_fails_the_gate_is_not_pushed(self, shared_project):
+        before = sorted((shared_project.workdir.root / "serving/tiny").iterdir())
+        rules = "gate.rules=[{metric: compressed.accuracy, lower_bound: 1.1}]"
+        summary = shared_project.run(rules)
+        assert summary["status"] == "rejected"
+        assert summary["pushed"] is None
+        assert sorted((shared_project.workdir.root / "serving/tiny").iterdir()) == before
+        again = shared_project.run(rules)
+        assert again["status"] == "rejected"
+        assert cached(again) == set(NODES)
+
+    def test_failing_node_is_named_and_leaves_nothing(self, shared_project, edit):
+        edit(shared_project.rows, "client-3,train,", "client-3,train,oops")
+        examples = shared_project.workdir.artifacts / "ClientExampleGen" / "examples"
+        before = sorted(examples.iterdir())
+        with pytest.raises(DataError, match="ClientExampleGen failed: 1 of 40 rows") as error:
+            shared_project.run()
+        assert "oops" not in str(error.value)
+        assert sorted(examples.iterdir()) == before
+        summary = outcome.read_run_json(shared_project.workdir)
+        assert summary["status"] == "failed"
+        assert summary["nodes"]["ClientExampleGen"]["state"] == "failed"
+        assert summary["nodes"]["FederatedTrainer"]["state"] == "missing"
+        assert summary["artifacts"] == {}
+        edit(shared_project.rows, "client-3,train,oops", "client-3,train,")
+
+    def test_node_whose_inputs_fail_is_named_although_the_runner_returns(
+        self, shared_project, monkeypatch
+    ):
+        def broken(self, store, input_dict):
+            raise RuntimeError("the store is on fire")
+
+        monkeypatch.setattr(LastBlessedStrategy, "resolve_artifacts", broken)
+        with pytest.raises(PipelineError, match="LastBlessedModel failed") as error:
+            shared_project.run()
+        assert "Input resolution error" in str(error.value)
+        assert "on fire" in shared_project.workdir.log.read_text()
+        assert outcome.read_run_json(shared_project.workdir)["status"] == "failed"
+
+    def test_deleted_push_is_pushed_again(self, shared_project):
+        pushed = shared_project.workdir.root / shared_project.run()["pushed"]
+        shutil.rmtree(pushed)
+        summary = shared_project.run()
+        assert ran(summary) == {"Pusher", "RunReporter"}
+        assert (shared_project.workdir.root / summary["pushed"]).is_dir()
+
+    def test_return_to_an_earlier_configuration_pushes_its_model_again(self, shared_project):
+        first = shared_project.run()
+        other = shared_project.run("compress.quantization=float16")
+        assert other["pushed"] != first["pushed"]
+        again = shared_project.run()
+        assert again["artifacts"]["servable"] == first["artifacts"]["servable"]
+        assert again["pushed"] not in (first["pushed"], other["pushed"])
+        third = shared_project.run("compress.quantization=float16")
+        assert third["pushed"] not in (other["pushed"], again["pushed"])
+
+
+def test_two_runs_in_one_directory_are_refused(project):
+    code = (
+        "import sys; from privet.pipeline.workdir import Workdir\n"
+        "with Workdir.at(sys.argv[1]).locked(): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, project.workdir.root],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(PipelineError, match="another run is using"):
+            project.run()
+    finally:
+        other.communicate()  # closes its input, which ends it
+
+
+def test_report_without_a_run_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"holds no run\.json"):
+        run.rebuild_report(Workdir.at(tmp_path))
