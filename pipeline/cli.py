@@ -91,16 +91,15 @@ def _run(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     config = load_config(arguments.config, arguments.set)
     from privet.pipeline.run import run_pipeline
+    from privet.pipeline.summary import run_lines, shown_path
     from privet.pipeline.workdir import Workdir
 
     workdir = Workdir.of(config, arguments.workdir)
-    print(f"{config.name} in {workdir.root}", file=sys.stderr)
+    print(f"{config.name} in {shown_path(workdir.root)}", file=sys.stderr)
     summary = run_pipeline(config, workdir, lambda line: print(line, file=sys.stderr, flush=True))
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
-        from privet.pipeline.summary import run_lines
-
         seconds = time.monotonic() - started
         print("\n".join(run_lines(config, workdir, summary, seconds)))
     return EXIT_DONE if summary["status"] == "succeeded" else EXIT_REJECTED

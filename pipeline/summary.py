@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from privet.components.shared import files, layout
@@ -36,15 +37,16 @@ def run_lines(
             f"{head['bytes_compressed_gzip']:,} bytes compressed, "
             f"{head['bytes_float_gzip']:,} float (gzipped TFLite)",
         ),
-        ("report", str(workdir.report)),
+        ("report", shown_path(workdir.report)),
     ]
     if pushed:
         path = workdir.root / pushed
         lines += [
-            ("pushed", f"{path}"),
+            ("pushed", shown_path(path)),
             (
                 "serve",
-                f"privet serve --model_name={config.served_name} --model_base_path={path.parent}",
+                f"privet serve --model_name={config.served_name} "
+                f"--model_base_path={shown_path(path.parent)}",
             ),
         ]
     else:
@@ -77,6 +79,12 @@ def privacy_text(epsilon: float | None, delta: float | None) -> str:
         return "NOT PRIVATE: train.privacy.mechanism is none"
     shown = math.ceil(epsilon * 1000) / 1000  # up: never less than was spent
     return f"epsilon {shown:g} at delta {delta:g}, per client (add or remove one)"
+
+
+def shown_path(path: Path) -> str:
+    """A path as one would type it here: relative if it is below the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _early_stop(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str, str]]:

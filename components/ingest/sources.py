@@ -99,7 +99,7 @@ def _named_csv_errors(path: str) -> Iterator[None]:
     except (csv.Error, UnicodeDecodeError) as error:
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise DataError(
-            f"{path} is not a CSV file in UTF-8: {reason}. Save it as UTF-8, or correct data.format."
+            f"{path} is not a CSV file in UTF-8: {reason}. Save it as one, or correct data.format."
         ) from error
 
 

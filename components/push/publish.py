@@ -53,7 +53,7 @@ def publish(servable: str, base_path: str, push_id: str) -> Published:
         record.write_text(json.dumps({"push_id": push_id, "servable_sha256": digest}) + "\n")
         _sync(temporary)
         while True:
-            version = max(versions(base), default=0) + 1
+            version = max(_taken(base), default=0) + 1
             destination = base / str(version)
             try:
                 temporary.rename(destination)  # fails on a directory that is not empty
@@ -84,6 +84,11 @@ def versions(base: Path) -> list[int]:
     return sorted(
         int(path.name) for path in base.iterdir() if path.is_dir() and path.name.isdecimal()
     )
+
+
+def _taken(base: Path) -> list[int]:
+    """Numbers that no new version can have: those of versions, and of anything else so named."""
+    return [int(path.name) for path in base.iterdir() if path.name.isdecimal()]
 
 
 def servable_digest(servable: str) -> str:

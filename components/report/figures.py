@@ -1,53 +1,34 @@
 """The report's figures: plain numbers in, one inline SVG each out.
 
-matplotlib draws; `_inline_svg` then turns its file into a part of a web page:
-
-* colours are sentinels (`INK`, `ACCENT`, ...) that become CSS variables, so that a figure follows
-  the page from light to dark;
-* text stays text in the page's own font, so that it can be read aloud, searched and copied;
-* every id gets the figure's name in front, as ids of several figures would otherwise collide;
-* `<title>` and `<desc>` say in words what the picture shows.
-
-A figure is 400 units wide with 11-unit text: 10 px on a phone, 14 px in a column of the desktop
-page. The same numbers give the same bytes: no date, and ids hashed with a fixed salt.
+matplotlib draws; `svg.py` makes the drawing a part of a web page. A figure is 400 units wide with
+11-unit text: 10 px on a phone, 14 px in a column of the desktop page.
 """
 
-import io
-import math
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
 from typing import Any
-from xml.etree import ElementTree
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-INK, MUTED, LINE, SURFACE = "#010201", "#010202", "#010203", "#010204"
-ACCENT, SOFT, SECOND, THIRD = "#010205", "#010206", "#010207", "#010208"
-CSS_VARIABLES = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    SURFACE: "var(--surface)",
-    ACCENT: "var(--accent)",
-    SOFT: "var(--soft)",
-    SECOND: "var(--second)",
-    THIRD: "var(--third)",
-}
+from privet.components.report.svg import (
+    ACCENT,
+    INK,
+    LINE,
+    MUTED,
+    SECOND,
+    SOFT,
+    SURFACE,
+    THIRD,
+    inline_svg,
+)
+from privet.components.report.wording import byte_size, compact, rounded_up
 
 WIDTH = 400
 TEXT = 12
 SMALL_TEXT = 11
 MOST_LABELS = 24
-
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "privet", "text.parse_math": False}
 
 
 @dataclass(frozen=True)
@@ -79,47 +60,6 @@ class VariantSize:
     served: bool = False
 
 
-def is_finite_number(value: object) -> bool:
-    """Whether a value of a JSON file can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def byte_size(count: float) -> str:
-    """Writes a number of bytes for people, in powers of ten.
-
-    >>> byte_size(950), byte_size(4100), byte_size(15_600_000)
-    ('950 B', '4.1 kB', '15.6 MB')
-    """
-    if abs(count) < 1000:
-        return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if abs(count) < 999.95:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1000:,.1f} TB"
-
-
-def compact(value: float) -> str:
-    """Writes a number for an axis, in few characters.
-
-    >>> compact(0.925), compact(150), compact(150_000)
-    ('0.925', '150', '150k')
-    """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
-
-
-def rounded_up(epsilon: float) -> str:
-    """Writes epsilon with two decimals, never less than what was spent.
-
-    >>> rounded_up(3.99), rounded_up(3.9901)
-    ('3.99', '4.00')
-    """
-    return str(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_CEILING))
-
-
 def epsilon_over_rounds(epsilon_by_round: Sequence[float], target: float | None = None) -> str:
     """Draws the privacy spent after each round, from 0 before the first, and the target."""
     spent = [0.0, *epsilon_by_round]
@@ -133,7 +73,7 @@ def epsilon_over_rounds(epsilon_by_round: Sequence[float], target: float | None 
         _say(axes, f"target {target:g}", (0.02, target), (0, 4), axes.get_yaxis_transform())
     limit = "" if target is None else f"; the target is {target:g}"
     description = f"Epsilon rises to {last} over {len(epsilon_by_round)} rounds{limit}."
-    return _inline_svg(figure, "epsilon", "Privacy spent over rounds", description)
+    return inline_svg(figure, "epsilon", "Privacy spent over rounds", description)
 
 
 def metric_over_rounds(rounds: Sequence[int], values: Sequence[float], metric: str) -> str:
@@ -147,7 +87,7 @@ def metric_over_rounds(rounds: Sequence[int], values: Sequence[float], metric: s
         f"{metric} goes from {values[0]:.6g} after round {rounds[0]} "
         f"to {values[-1]:.6g} after round {rounds[-1]}."
     )
-    return _inline_svg(figure, "metric", f"{metric} over rounds", description)
+    return inline_svg(figure, "metric", f"{metric} over rounds", description)
 
 
 def client_distribution(models: Sequence[ClientHistogram], metric: str) -> str:
@@ -187,7 +127,7 @@ def client_distribution(models: Sequence[ClientHistogram], metric: str) -> str:
         f"{model.model}: median {model.median:.6g}" for model in models if model.median is not None
     )
     description = f"One histogram of clients per model; a line is the median. {'; '.join(medians)}."
-    return _inline_svg(figure, "clients", f"{metric} per client", description)
+    return inline_svg(figure, "clients", f"{metric} per client", description)
 
 
 def variant_sizes(variants: Sequence[VariantSize]) -> str:
@@ -215,7 +155,7 @@ def variant_sizes(variants: Sequence[VariantSize]) -> str:
         f"{variant.name}: {byte_size(variant.raw)} raw, {byte_size(variant.gzip)} gzipped"
         for variant in variants
     )
-    return _inline_svg(figure, "sizes", "Size of every variant", "; ".join(sizes) + ".")
+    return inline_svg(figure, "sizes", "Size of every variant", "; ".join(sizes) + ".")
 
 
 def label_shares(labels_by_split: Mapping[str, Mapping[str, int]]) -> str:
@@ -258,7 +198,7 @@ def label_shares(labels_by_split: Mapping[str, Mapping[str, int]]) -> str:
     _legend(figure, (("■", first, SOFT), *(("●", split, dots[split]) for split in dots)))
     rest = f" The {omitted} rarest are not drawn." if omitted > 0 else ""
     description = f"Each label's share of the examples of {', '.join((first, *dots))}.{rest}"
-    return _inline_svg(figure, "labels", "Examples by label", description)
+    return inline_svg(figure, "labels", "Examples by label", description)
 
 
 def in_order(labels: set[str]) -> list[str]:
@@ -354,53 +294,3 @@ def _shorten(text: str, longest: int) -> str:
     """The text on one line, cut with an ellipsis after `longest` characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
-def _inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Writes the figure as an SVG element that can stand inside a page (see the top)."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a label such as "$5" is no formula
-    buffer = io.BytesIO()
-    # matplotlib reads these settings from its process-wide table only, so they are set for the
-    # moment of writing. It measures text in its own font, which lacks many scripts; the browser
-    # draws the text, so what that font lacks is of no interest to the log.
-    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())
-    for parent in list(root.iter()):
-        for child in list(parent):
-            # The style element would apply to the whole page; the metadata name web addresses.
-            if child.tag.endswith(("}style", "}metadata")):
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        element.attrib = {
-            key.rpartition("}")[2]: _attribute(key.rpartition("}")[2], value, name)
-            for key, value in element.attrib.items()
-        }
-    root.attrib = {
-        "class": "figure",
-        "viewBox": root.attrib["viewBox"],
-        "role": "img",
-        "aria-labelledby": f"{name}-title {name}-desc",
-    }
-    for index, (tag, words) in enumerate((("title", title), ("desc", description))):
-        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        element.text = words
-        root.insert(index, element)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _attribute(key: str, value: str, name: str) -> str:
-    """One attribute with the figure's own ids, the page's colours and the page's font."""
-    if key == "id":
-        return f"{name}-{value}"
-    if key == "href":
-        return value.replace("#", f"#{name}-", 1)
-    value = value.replace("url(#", f"url(#{name}-")
-    if key == "style":
-        value = re.sub(r"font-family: [^;]*;? ?", "", value)
-        for sentinel, variable in CSS_VARIABLES.items():
-            value = value.replace(sentinel, variable)
-    return value

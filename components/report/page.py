@@ -1,23 +1,17 @@
 """The run's report as one self-contained HTML page."""
 
-import json
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from importlib import resources
 from typing import Any, Literal
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
-from privet.components.report import figures
+from privet.components.report import figures, wording
 
 Facts = Mapping[str, Any]
 
-MOST_ROWS = 100
-MISSING = "—"
 MODEL_NAMES = {"float": "Float", "compressed": "Compressed", "blessed": "Last blessed"}
 SPLIT_ORDER = ("train", "eval", "test")
 
@@ -60,23 +54,7 @@ def render(facts: RunFacts) -> str:
         lstrip_blocks=True,
         undefined=ChainableUndefined,  # an optional key that is absent shows as a dash
     )
-    environment.filters.update(
-        number=number,
-        whole=whole,
-        epsilon=epsilon,
-        scientific=scientific,
-        bytes=byte_size,
-        times=times,
-        tiny=tiny,
-        words=words,
-        text=text,
-        change=change,
-        numbered=numbered,
-        headline=headline,
-        breakable=breakable,
-        spaced=spaced,
-        compact_json=compact_json,
-    )
+    environment.filters.update(wording.FILTERS)
     style = resources.files("privet.components.report").joinpath("report.css").read_text("utf-8")
     return environment.get_template("report.html.jinja").render(
         facts=facts,
@@ -98,7 +76,7 @@ def is_private(ledger: Facts | None) -> bool:
     """Whether the ledger states a guarantee: private, with a finite epsilon and delta."""
     if ledger is None or ledger.get("private") is not True:
         return False
-    return all(figures.is_finite_number(ledger.get(key)) for key in ("epsilon", "delta"))
+    return all(wording.is_finite_number(ledger.get(key)) for key in ("epsilon", "delta"))
 
 
 def privacy_banner(ledger: Facts | None) -> Banner | None:
@@ -129,7 +107,7 @@ def run_banner(facts: RunFacts) -> Banner:
     refused = refusals(facts)
     pushed = facts.pushed or {}
     if pushed.get("pushed"):
-        version = f"version {pushed.get('version', MISSING)}"
+        version = f"version {pushed.get('version', wording.MISSING)}"
         if refused:
             title = f"Pushed {version} although it was rejected"
             return Banner("bad", title, "The gate and the push disagree:", refused)
@@ -191,7 +169,7 @@ def telling_apart(value: Any, limit: Any) -> tuple[str, str]:
     >>> telling_apart(0.921, 0.85), telling_apart(0.84999, 0.85)
     (('0.921', '0.850'), ('0.84999', '0.85'))
     """
-    texts = number(value), number(limit)
+    texts = wording.number(value), wording.number(limit)
     if texts[0] == texts[1] and value != limit:
         return str(value), str(limit)
     return texts
@@ -204,15 +182,15 @@ def draw_figures(facts: RunFacts) -> dict[str, Markup]:
     metric = str(history.get("metric"))
     spent = ledger.get("epsilon_by_round") or ()
     # A number that does not hold must not look like one: without a guarantee nothing is drawn.
-    if is_private(ledger) and spent and all(map(figures.is_finite_number, spent)):
+    if is_private(ledger) and spent and all(map(wording.is_finite_number, spent)):
         target = ledger.get("target_epsilon")
         drawn["epsilon"] = figures.epsilon_over_rounds(
-            spent, target if figures.is_finite_number(target) else None
+            spent, target if wording.is_finite_number(target) else None
         )
     measured = [
         row
         for row in history.get("rounds", ())
-        if figures.is_finite_number((row.get("eval") or {}).get(metric))
+        if wording.is_finite_number((row.get("eval") or {}).get(metric))
     ]
     if measured:
         drawn["metric"] = figures.metric_over_rounds(
@@ -255,7 +233,7 @@ def client_histograms(evaluation: Facts | None) -> list[figures.ClientHistogram]
         histogram = spread.get("histogram") or {}
         if histogram.get("counts"):
             note = " · ".join(
-                f"{word} {number(spread[word])}"
+                f"{word} {wording.number(spread[word])}"
                 for word in ("mean", "p10", "worst")
                 if word in spread
             )
@@ -307,113 +285,3 @@ def label_table(statistics: Facts | None) -> list[tuple[str, list[int]]]:
     counts = [split.get("labels") or {} for _, split in splits]
     labels = figures.in_order({label for split in counts for label in split})
     return [(label, [split.get(label, 0) for split in counts]) for label in labels]
-
-
-def _or_dash(write: Callable[[float], str]) -> Callable[[Any], str]:
-    """Makes a number's writer show a dash where there is no number."""
-
-    def shown(value: Any) -> str:
-        if value is None or isinstance(value, Undefined | bool):
-            return MISSING
-        if not isinstance(value, int | float):
-            return str(value)
-        if math.isinf(value):
-            return "∞" if value > 0 else "−∞"
-        return "not a number" if math.isnan(value) else write(value).replace("-", "−")
-
-    return shown
-
-
-@_or_dash
-def number(value: float) -> str:
-    """Three decimals, fewer for large and more for tiny numbers."""
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    if 0 < size < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 100 else f"{value:.1f}"
-
-
-@_or_dash
-def whole(value: float) -> str:
-    """As it is, with separated thousands and no needless decimals."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
-
-
-@_or_dash
-def tiny(value: float) -> str:
-    """Two digits and a power of ten; a plain 0."""
-    return f"{value:.1e}" if value else "0"
-
-
-@_or_dash
-def times(value: float) -> str:
-    """How many times as much."""
-    return f"{value:.1f}×"
-
-
-@_or_dash
-def scientific(value: float) -> str:
-    """For delta: 1e-05 as 10⁻⁵, 2.5e-06 as 2.5 × 10⁻⁶."""
-    if value == 0:
-        return "0"
-    sign, digits, exponent = Decimal(repr(float(value))).normalize().as_tuple()
-    power = int(exponent) + len(digits) - 1
-    factor = Decimal((sign, digits, 1 - len(digits)))
-    raised = f"10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-    return raised if factor == 1 else f"{factor} × {raised}"
-
-
-byte_size = _or_dash(figures.byte_size)
-epsilon = _or_dash(figures.rounded_up)
-
-
-def words(value: Any) -> str:
-    """A name such as add_or_remove_one_client as words; yes, no or a dash for the rest."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return text(value).replace("_", " ")
-
-
-def text(value: Any) -> str:
-    """A text as it is, or a dash where there is none."""
-    return MISSING if value is None or isinstance(value, Undefined) or value == "" else str(value)
-
-
-def headline(value: Any) -> str:
-    """The words with a capital at the start; RMSE stays RMSE."""
-    return words(value)[:1].upper() + words(value)[1:]
-
-
-def breakable(value: Any) -> Markup:
-    """A name that may break after its dots and underscores, so that it fits a phone."""
-    return Markup("<wbr>").join(re.split(r"(?<=[._])", text(value)))
-
-
-def change(values: tuple[Any, Any]) -> str:
-    """The step from the first number to the second, with its sign."""
-    before, after = values
-    if not (figures.is_finite_number(before) and figures.is_finite_number(after)):
-        return MISSING
-    difference = after - before
-    return ("+" if difference > 0 else "") + number(difference)
-
-
-def numbered(rows: Iterable[Any]) -> list[tuple[int, Any]]:
-    """Each row with its number, from 1."""
-    return list(enumerate(rows, start=1))
-
-
-def spaced(rows: Iterable[Any]) -> Sequence[Any]:
-    """At most `MOST_ROWS` of the rows, evenly spaced, always with the first and the last."""
-    every = list(rows)
-    if len(every) <= MOST_ROWS:
-        return every
-    step = (len(every) - 1) / (MOST_ROWS - 1)
-    return [every[round(index * step)] for index in range(MOST_ROWS)]
-
-
-def compact_json(value: Any) -> str:
-    """A structured value as one line of JSON; a text as it is."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

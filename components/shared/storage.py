@@ -173,11 +173,7 @@ def write_shard(
 
 
 class ClientStore:
-    """Random access to the clients of one split, without reading the others.
-
-    >>> store = ClientStore("artifacts/examples/1", "train")  # doctest: +SKIP
-    >>> client = store.read(store.references()[0])  # doctest: +SKIP
-    """
+    """Random access to the clients of one split, without reading the others."""
 
     def __init__(self, directory: str, split: str):
         """Opens a split.

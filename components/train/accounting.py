@@ -5,7 +5,6 @@ always rounded up: Koskela, Jälkö, Honkela, 2020; Doroshenko et al., 2022) and
 Rényi DP, an independent upper bound. Neighbouring data sets differ in one whole client.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -37,14 +36,14 @@ ASSUMPTIONS = (
 
 
 class Accountant:
-    """Composes the events of rounds and says what they spent.
+    """Composes the events of rounds and says what they spent, as epsilon at `delta`.
 
     Epsilon is computed anew from the whole composition, never added up: equal rounds become one
     self-composition, for which PLD has its tightest (and quickest) form.
     """
 
     def __init__(self, delta: float):
-        self._delta = delta
+        self.delta = delta
         self._rounds = dp_accounting.DpEventBuilder()
 
     def compose(self, event: dp_accounting.DpEvent) -> None:
@@ -62,7 +61,7 @@ class Accountant:
         Raises:
           PrivacyError: the two accountants contradict each other.
         """
-        tight, loose = epsilon_of(self.event, self._delta), self.epsilon_rdp()
+        tight, loose = epsilon_of(self.event, self.delta), self.epsilon_rdp()
         if tight > loose * 1.01 + 1e-3:  # PLD is the tighter of two upper bounds
             raise PrivacyError(
                 f"the accountants disagree: PLD says epsilon={tight}, RDP, which is looser, "
@@ -73,13 +72,7 @@ class Accountant:
     def epsilon_rdp(self) -> float:
         """The same by Rényi DP: an independent, looser bound."""
         accountant = rdp.RdpAccountant(neighboring_relation=_RELATION)
-        return accountant.compose(self.event).get_epsilon(self._delta)
-
-    def epsilon_after(self, event: dp_accounting.DpEvent) -> float:
-        """Epsilon if one more round ran."""
-        trial = copy.deepcopy(self._rounds)
-        trial.compose(event)
-        return epsilon_of(trial.build(), self._delta)
+        return accountant.compose(self.event).get_epsilon(self.delta)
 
 
 def epsilon_of(event: dp_accounting.DpEvent, delta: float) -> float:

@@ -1,5 +1,6 @@
 """The training loop: draws cohorts, runs rounds, accounts for them, stops within the budget."""
 
+import bisect
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.storage import ClientReference, ClientStore
-from privet.components.train.accounting import Accountant
+from privet.components.train.accounting import Accountant, epsilon_of, rounds_event
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Engine
 from privet.components.train.sampling import Sampler
@@ -83,49 +84,51 @@ def train(
       ConfigError: the budget does not allow a single round.
       PrivacyError: the engine ran another mechanism than the one planned.
     """
+    affordable = _affordable_rounds(mechanism, sampler, config.rounds)
     clients: list[ClientReference] = store.references()
     state = engine.initialize()
     rounds: list[Round] = []
-    epsilon = _epsilon_with_next_round(mechanism, sampler)
-    if mechanism is not None and _over_budget(epsilon, mechanism):
-        raise ConfigError(
-            f"train.privacy.epsilon={mechanism.budget} does not allow a single round: with "
-            f"noise_multiplier={mechanism.noise_multiplier} one spends {epsilon:.4g}. Raise "
-            "either, or leave noise_multiplier out to have it calibrated."
-        )
-    for number in range(1, config.rounds + 1):
+    for number in range(1, affordable + 1):
         started = time.monotonic()
         cohort = list(store.read_many(sampler.draw(clients, number)))
         state = engine.next(state, cohort, number)
-        if mechanism is not None:
-            _account(engine.event(state), mechanism, sampler)
-        spent, epsilon = epsilon, _epsilon_with_next_round(mechanism, sampler)
-        last = number == config.rounds or _over_budget(epsilon, mechanism)
-        due = config.evaluate_every and (number % config.evaluate_every == 0 or last)
+        epsilon = _account(engine.event(state), mechanism, sampler) if mechanism else None
+        every = config.evaluate_every
+        due = every and (number % every == 0 or number == affordable)
         evaluation = evaluate(engine.weights(state)) if due else None
         seconds = time.monotonic() - started
-        rounds.append(Round(number, len(cohort), seconds, spent, evaluation))
+        rounds.append(Round(number, len(cohort), seconds, epsilon, evaluation))
         progress(rounds[-1])
-        if last:
-            break
     return Trained(engine.weights(state), rounds)
 
 
-def _epsilon_with_next_round(mechanism: Mechanism | None, sampler: Sampler) -> float | None:
-    if mechanism is None:
-        return None
-    planned = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
-    return mechanism.accountant.epsilon_after(sampler.account(planned))
+def _affordable_rounds(mechanism: Mechanism | None, sampler: Sampler, rounds: int) -> int:
+    """How many of the rounds the budget allows: training stops before one that would exceed it."""
+    if mechanism is None or mechanism.budget is None:
+        return rounds
+    noise, delta = mechanism.noise_multiplier, mechanism.accountant.delta
+
+    def spent(count: int) -> float:
+        return epsilon_of(rounds_event(sampler, noise, count), delta)
+
+    if spent(rounds) <= mechanism.budget:
+        return rounds
+    affordable = bisect.bisect_right(range(1, rounds + 1), mechanism.budget, key=spent)
+    if not affordable:
+        raise ConfigError(
+            f"train.privacy.epsilon={mechanism.budget} does not allow a single round: with "
+            f"noise_multiplier={noise} one spends {spent(1):.4g}. Raise either, or leave "
+            "noise_multiplier out to have it calibrated."
+        )
+    return affordable
 
 
-def _over_budget(epsilon: float | None, mechanism: Mechanism | None) -> bool:
-    if epsilon is None or mechanism is None or mechanism.budget is None:
-        return False
-    return epsilon > mechanism.budget
+def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> float:
+    """Composes what the aggregator says it did, after checking it against the plan.
 
-
-def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> None:
-    """Composes what the aggregator says it did, after checking it against the plan."""
+    Returns:
+      Epsilon of all rounds so far.
+    """
     noise = getattr(ran, "noise_multiplier", None)
     planned = mechanism.noise_multiplier
     if noise is None or not np.isclose(noise, planned, rtol=1e-5):
@@ -134,6 +137,7 @@ def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler)
             "stops without releasing a model; please report this configuration."
         )
     mechanism.accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(planned)))
+    return mechanism.accountant.epsilon()
 
 
 def history(

@@ -5,6 +5,7 @@ answers over REST and gRPC are compared with the SavedModel called in this proce
 """
 
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -124,7 +125,30 @@ def _check_server(
         "REST predict (rows)": by_row,
         "gRPC predict": by_grpc,
     }
+    if engine == "saved_model":  # TFLite cannot parse tf.Examples
+        calls |= {
+            f"REST {key}": functools.partial(_of_examples, rest, key, rows, wanted)
+            for key in (signatures.CLASSIFY, signatures.REGRESS)
+            if key in _signature_keys(rest)
+        }
     return [_compare(engine, api, call, wanted, config) for api, call in calls.items()]
+
+
+def _signature_keys(rest: RestClient) -> set[str]:
+    return set(rest.metadata(_MODEL_NAME)["metadata"]["signature_def"]["signature_def"])
+
+
+def _of_examples(
+    rest: RestClient, key: str, rows: list[dict[str, Any]], wanted: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """What classify or regress say, in the shape of predict's only output."""
+    ((name, shape),) = ((name, value.shape) for name, value in wanted.items())
+    if key == signatures.REGRESS:
+        values = rest.regress(_MODEL_NAME, rows, signature_name=key)
+        return {name: np.asarray(values).reshape(shape)}
+    classified = rest.classify(_MODEL_NAME, rows, signature_name=key)
+    scores = np.asarray([[score for _, score in pairs] for pairs in classified])
+    return {name: scores[:, -shape[1] :]}  # of two classes, predict gives the second alone
 
 
 def _named(answer: Any, wanted: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,6 +262,19 @@ def test_second_run_is_cached_and_a_refused_model_is_not_pushed(
         "detail": "blessing: refused",
     }
     assert [path.name for path in (place / "serving" / "tiny").iterdir()] == ["1"]
+
+
+def test_version_that_is_gone_is_pushed_again(
+    first: SimpleNamespace, run: Any, place: Path
+) -> None:
+    serving = place / "serving" / "tiny"
+    shutil.rmtree(serving / "1")
+    again = run()
+
+    assert again.states == {**dict.fromkeys(ALL, "CACHED"), "Pusher": "COMPLETE"}
+    assert again.outputs["pushed", "Pusher"].properties["version"].int_value == 1
+    assert (serving / "1" / "model.tflite").is_file()
+    assert run().states == dict.fromkeys(ALL, "CACHED")
 
 
 def test_one_byte_of_an_input_file_runs_ingestion_again(

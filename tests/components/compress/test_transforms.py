@@ -1,6 +1,7 @@
 """Every variant built and measured on the real in-process Beam runner."""
 
 import gzip
+import itertools
 from typing import Any
 
 import apache_beam as beam
@@ -41,7 +42,7 @@ def test_fewer_bits_give_smaller_files_and_larger_errors(output: str) -> None:
     measured = {s: files.read_json(variant_path(output, s, "json")) for s in SCHEMES}
     order = ("float32", "float16", "int8_weights")
 
-    for more, fewer in zip(order, order[1:], strict=False):
+    for more, fewer in itertools.pairwise(order):
         assert measured[fewer]["bytes"] < measured[more]["bytes"]
         assert measured[fewer]["bytes_gzip"] < measured[more]["bytes_gzip"]
         assert measured[fewer]["max_weight_error"] > measured[more]["max_weight_error"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privet.components.evaluate.models import load_keras, load_servable
+from privet.components.evaluate.models import load_keras, load_servable, servable_fits
 from privet.components.validate.infra import sample_inputs
 
 
@@ -41,3 +41,14 @@ def test_one_servable_answers_clients_of_any_size(kinds: Any, servable: Any) -> 
     for start, stop in ((0, 1), (1, 9), (4, 5)):
         part = predict({"x": inputs["x"][start:stop]})
         np.testing.assert_allclose(part, whole[start:stop], atol=1e-6)
+
+
+def test_servable_fits_only_the_features_that_it_was_made_for(
+    kinds: Any, servable: Any, schema_of: Any
+) -> None:
+    for kind in ("convolutional", "embedding", "binary", "regression"):
+        folder = str(servable(kind, "int8_weights"))
+        fitting = {other for other in kinds if servable_fits(folder, kinds[other].schema)}
+        same_features = {"binary", "other_binary", "regression"}
+        assert fitting == (same_features if kind in same_features else {kind})
+    assert not servable_fits(str(servable("binary", "int8_weights")), schema_of({"z": 6}, 2))

@@ -110,13 +110,13 @@ def test_client_is_the_text_of_its_column(value: Any, client: str) -> None:
 
 @pytest.mark.parametrize("row", [{}, {"client": None}, {"client": ""}])
 def test_row_without_a_client_is_refused(row: dict[str, Any]) -> None:
-    with pytest.raises(rows.RowRejectedError, match="^the client id is missing$"):
+    with pytest.raises(rows.RowRejectedError, match=r"^the client id is missing$"):
         rows.client_of(row, SCHEMA)
 
 
 @pytest.mark.parametrize("value", ["a\0", "\0"])
 def test_client_that_the_store_cannot_hold_is_refused(value: str) -> None:
-    with pytest.raises(rows.RowRejectedError, match="^the client id ends in a NUL character$"):
+    with pytest.raises(rows.RowRejectedError, match=r"^the client id ends in a NUL character$"):
         rows.client_of({"client": value}, SCHEMA)
 
 
@@ -124,7 +124,7 @@ def test_split_is_one_of_three() -> None:
     assert rows.split_of({"s": "eval"}, "s") == "eval"
     for value in ("validation", "", None, ["eval"]):
         with pytest.raises(
-            rows.RowRejectedError, match="^column s must be one of train, eval, test$"
+            rows.RowRejectedError, match=r"^column s must be one of train, eval, test$"
         ):
             rows.split_of({"s": value}, "s")
 
@@ -168,11 +168,15 @@ def test_any_row_is_an_example_or_a_reason(row: dict[str, Any]) -> None:
             assert parsed.label in (0, 1, 2)
 
 
-@given(st.integers(10**6, 10**12) | st.from_regex(r"S[A-Z]{12}", fullmatch=True))
-def test_reason_never_quotes_the_value(value: Any) -> None:
-    for column in ("x_0", "count", "label", "split"):
-        try:
-            rows.split_of({column: value}, "split")
-            rows.parse_example(valid(**{column: value}), SCHEMA)
-        except rows.RowRejectedError as error:
-            assert str(value) not in str(error)
+@given(
+    st.sampled_from(["x_0", "count", "label", "split"]),
+    st.integers(2**64, 2**90) | st.from_regex(r"S[A-Z]{12}", fullmatch=True),
+)
+def test_reason_never_quotes_the_value(column: str, value: Any) -> None:
+    def parse() -> None:
+        rows.parse_example(valid(**{column: value}), SCHEMA)
+        rows.split_of({column: value}, "split")
+
+    with pytest.raises(rows.RowRejectedError) as error:
+        parse()
+    assert str(value) not in str(error.value)

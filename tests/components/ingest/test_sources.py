@@ -37,7 +37,7 @@ def test_format_is_configured_or_the_ending(config_of: Any) -> None:
     assert sources.file_format("a.csv", config_of("x")) == "csv"
     assert sources.file_format("a.parquet", config_of("x")) == "parquet"
     assert sources.file_format("a.csv", config_of("x", format="parquet")) == "parquet"
-    with pytest.raises(DataError, match="format of a.txt: set data.format to csv or parquet"):
+    with pytest.raises(DataError, match=r"format of a\.txt: set data.format to csv or parquet"):
         sources.file_format("a.txt", config_of("x"))
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from privet.components.report import figures
+from privet.components.report import figures, wording
 from privet.components.report.figures import ClientHistogram, VariantSize
 
 HOSTILE = "<script>alert(1)</script> & $x^2$"
@@ -132,4 +132,4 @@ def test_histogram_starts_at_the_first_bin_with_a_client() -> None:
     ("count", "expected"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB")]
 )
 def test_bytes_are_written_in_powers_of_ten(count: int, expected: str) -> None:
-    assert figures.byte_size(count) == expected
+    assert wording.byte_size(count) == expected

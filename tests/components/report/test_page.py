@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from privet.components.report import page
+from privet.components.report import page, wording
 from privet.components.report.page import RunFacts, render, run_banner
 
 HOSTILE = "<script>alert('x')</script>"
@@ -257,7 +257,7 @@ def test_labels_that_are_not_drawn_are_said_to_be_in_the_table(crowded_run: RunF
 
 
 def test_long_runs_show_spaced_rows_with_the_last() -> None:
-    rows = page.spaced(range(10_000))
+    rows = wording.spaced(range(10_000))
     assert len(rows) == 100
     assert (rows[0], rows[-1]) == (0, 9999)
 
@@ -265,23 +265,23 @@ def test_long_runs_show_spaced_rows_with_the_last() -> None:
 @pytest.mark.parametrize(
     ("write", "value", "expected"),
     [
-        (page.number, None, "—"),
-        (page.number, float("inf"), "∞"),
-        (page.number, float("nan"), "not a number"),
-        (page.number, 1.2e-07, "1.2e−07"),
-        (page.number, 1234.5, "1,234"),
-        (page.number, -0.5, "−0.500"),
-        (page.whole, 200.0, "200"),
-        (page.whole, 6.12, "6.12"),
-        (page.epsilon, 3.9901, "4.00"),
-        (page.epsilon, 3.99, "3.99"),
-        (page.scientific, 1e-5, "10⁻⁵"),
-        (page.scientific, 2.5e-6, "2.5 × 10⁻⁶"),
-        (page.scientific, 0, "0"),
-        (page.change, (0.9, None), "—"),
-        (page.change, (0.5, 0.75), "+0.250"),
-        (page.words, True, "yes"),
-        (page.headline, "RMSE", "RMSE"),
+        (wording.number, None, "—"),
+        (wording.number, float("inf"), "∞"),
+        (wording.number, float("nan"), "not a number"),
+        (wording.number, 1.2e-07, "1.2e−07"),
+        (wording.number, 1234.5, "1,234"),
+        (wording.number, -0.5, "−0.500"),
+        (wording.whole, 200.0, "200"),
+        (wording.whole, 6.12, "6.12"),
+        (wording.FILTERS["epsilon"], 3.9901, "4.00"),
+        (wording.FILTERS["epsilon"], 3.99, "3.99"),
+        (wording.scientific, 1e-5, "10⁻⁵"),
+        (wording.scientific, 2.5e-6, "2.5 × 10⁻⁶"),
+        (wording.scientific, 0, "0"),
+        (wording.change, (0.9, None), "—"),
+        (wording.change, (0.5, 0.75), "+0.250"),
+        (wording.words, True, "yes"),
+        (wording.headline, "RMSE", "RMSE"),
     ],
 )
 def test_values_are_written_for_people(write: Any, value: Any, expected: str) -> None:

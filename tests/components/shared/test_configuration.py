@@ -28,7 +28,7 @@ class Training(Config, frozen=True):
     rounds: int
     kind: Literal["all", "poisson"] = "all"
     optimizer: Optimizer = Optimizer()
-    by_name: dict[str, Optimizer] = {}
+    by_name: dict[str, Optimizer] = {}  # noqa: RUF012 (msgspec copies it)
     several: tuple[Optimizer, ...] = ()
 
 

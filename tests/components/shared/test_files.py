@@ -34,7 +34,7 @@ def test_gzip_ending_does_not_compress(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot read .*gone.json.*Was the artifact moved?"):
+    with pytest.raises(StoreError, match=r"cannot read .*gone\.json.*Was the artifact moved"):
         files.read_json(str(tmp_path / "gone.json"))
 
 

@@ -221,7 +221,7 @@ def test_every_damaged_byte_of_a_record_is_noticed(
             store.read(store.find("ann"))
     for length in (0, 5, len(intact) - 1):
         path.write_bytes(intact[:length])
-        with pytest.raises(StoreError, match="client 'ann'.*damaged"):
+        with pytest.raises(StoreError, match=r"client 'ann'.*damaged"):
             store.read(store.find("ann"))
 
 
@@ -231,7 +231,7 @@ def test_missing_part_of_the_store_is_noticed(
     directory = write_store(tmp_path, SCHEMA, {"train": many.values()}, shards=3)
     store = ClientStore(directory, "train")
     (tmp_path / "Split-train" / "clients-00001-of-00003.tfrecord").unlink()
-    with pytest.raises(StoreError, match="cannot read .*clients-00001-of-00003.tfrecord"):
+    with pytest.raises(StoreError, match=r"cannot read .*clients-00001-of-00003\.tfrecord"):
         list(store.read_many(store.references()))
     (tmp_path / "Split-train" / "clients-00001-of-00003.index").unlink()
     with pytest.raises(StoreError, match=r"holds 2 index files of \[3\] shards.*ingest the data"):

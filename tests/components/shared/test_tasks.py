@@ -82,3 +82,6 @@ def test_headline_metric_and_its_direction(task: Any, metric: str, up: bool) -> 
     assert tasks.primary_metric(task) == metric
     assert tasks.higher_is_better(metric) is up
     assert not tasks.higher_is_better("loss")
+    labels = np.zeros(1, np.int64)
+    computed = tasks.example_metrics(task, np.full((1, 1 + (task == "multiclass")), 0.5), labels)
+    assert set(tasks.metric_names(task)) == set(computed)

@@ -54,9 +54,13 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ({"sampling": {"cohort_size": 3}}, "cohort_size=3 does not apply to kind=all"),
         ({"sampling": {"kind": "fixed", "cohort_size": 3}}, "'fixed' is none of all, poisson"),
         ({"client_optimizer": {"learning_rate": 0}}, "learning_rate=0.0 must be > 0"),
-        ({"client_optimizer": {"momentum": 1.0}}, r"momentum=1.0 must lie in \[0, 1\)"),
         (
-            {"server_optimizer": {"name": "adam", "momentum": 0.9}},
+            {"client_optimizer": {"learning_rate": 0.1, "momentum": 1.0}},
+            r"momentum=1.0 must lie in \[0, 1\)",
+        ),
+        ({"server_optimizer": {"name": "adam"}}, "missing required field `learning_rate`"),
+        (
+            {"server_optimizer": {"name": "adam", "learning_rate": 0.1, "momentum": 0.9}},
             "momentum=0.9 applies to sgd only, not to adam",
         ),
     ],

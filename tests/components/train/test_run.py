@@ -109,7 +109,7 @@ def test_calibrated_run_takes_all_its_rounds(place: Path, train_config: Any) -> 
 
 def test_delta_of_one_in_the_number_of_clients_is_refused(place: Path, train_config: Any) -> None:
     privacy = {**GAUSSIAN, "noise_multiplier": 1.0, "delta": 0.25}
-    with pytest.raises(PrivacyError, match="delta=0.25 is not below 1 / 4 clients"):
+    with pytest.raises(PrivacyError, match=r"delta=0\.25 is not below 1 / 4 clients"):
         run(place, train_config(privacy=privacy))
 
 

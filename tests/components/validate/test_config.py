@@ -49,3 +49,37 @@ def test_infra_refuses(values: dict[str, float]) -> None:
     ((name, _),) = values.items()
     with pytest.raises(ConfigError, match=f"{name}=.* must be >"):
         InfraConfig.from_mapping(values)
+
+
+def gate(metric: str) -> GateConfig:
+    return GateConfig.from_mapping({"rules": [{"metric": metric, "lower_bound": 0}]})
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("multiclass", "compressed.accuracy"),
+        ("binary", "float.loss.worst"),
+        ("regression", "compressed.mae.p90"),
+        ("regression", "ledger.epsilon"),
+        ("multiclass", "ledger.delta"),
+    ],
+)
+def test_metric_of_the_task_is_accepted_before_anything_runs(task: Any, metric: str) -> None:
+    gate(metric).check_metrics(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("multiclass", "compressed.mae"),
+        ("regression", "compressed.accuracy"),
+        ("multiclass", "compressed.accuracy.p11"),
+        ("multiclass", "ledger.epsilon.mean"),
+        ("multiclass", "blessed.accuracy"),
+        ("multiclass", "accuracy"),
+    ],
+)
+def test_metric_that_the_task_has_not_is_refused(task: Any, metric: str) -> None:
+    with pytest.raises(ValueError, match=f"metric={metric!r} names no number of a {task} run"):
+        gate(metric).check_metrics(task)
