@@ -9,7 +9,7 @@ from typing import Any
 import dp_accounting
 import numpy as np
 
-from privet.components.shared.errors import ConfigError, PrivacyError
+from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.storage import ClientReference, ClientStore
 from privet.components.train.accounting import Accountant, epsilon_of, rounds_event
 from privet.components.train.config import TrainConfig
@@ -82,6 +82,7 @@ def train(
 
     Raises:
       ConfigError: the budget does not allow a single round.
+      ModelError: training diverged.
       PrivacyError: the engine ran another mechanism than the one planned.
     """
     affordable = _affordable_rounds(mechanism, sampler, config.rounds)
@@ -95,11 +96,21 @@ def train(
         epsilon = _account(engine.event(state), mechanism, sampler) if mechanism else None
         every = config.evaluate_every
         due = every and (number % every == 0 or number == affordable)
-        evaluation = evaluate(engine.weights(state)) if due else None
+        evaluation = evaluate(_finite_weights(engine, state)) if due else None
         seconds = time.monotonic() - started
         rounds.append(Round(number, len(cohort), seconds, epsilon, evaluation))
         progress(rounds[-1])
-    return Trained(engine.weights(state), rounds)
+    return Trained(_finite_weights(engine, state), rounds)
+
+
+def _finite_weights(engine: Engine, state: Any) -> list[np.ndarray]:
+    weights = engine.weights(state)
+    if not all(np.isfinite(weight).all() for weight in weights):
+        raise ModelError(
+            "training diverged: the global model's weights are no longer finite. Lower "
+            "train.server_optimizer.learning_rate or train.client_optimizer.learning_rate."
+        )
+    return weights
 
 
 def _affordable_rounds(mechanism: Mechanism | None, sampler: Sampler, rounds: int) -> int:

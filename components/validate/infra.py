@@ -81,10 +81,14 @@ def sample_inputs(schema: Schema, examples: int) -> dict[str, np.ndarray]:
 
 
 def _range(feature: FeatureConfig) -> tuple[float, float]:
-    """The feature's public range; an end that it leaves open is at 1 or -1, or 1 beyond."""
+    """The feature's public range; an end that it leaves open is at 1 or -1, or 1 beyond.
+
+    Integers without a range are 0 or 1: they are often indices, of which -1 is none.
+    """
     low, high = feature.minimum, feature.maximum
     if low is None:
-        low = -1.0 if high is None else min(-1.0, high - 1.0)
+        start = 0.0 if feature.dtype == "int64" else -1.0
+        low = start if high is None else min(start, high - 1.0)
     return low, max(low + 1.0, 1.0) if high is None else high
 
 

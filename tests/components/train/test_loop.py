@@ -7,7 +7,7 @@ import dp_accounting
 import numpy as np
 import pytest
 
-from privet.components.shared.errors import ConfigError, PrivacyError
+from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.storage import ClientStore
 from privet.components.train.accounting import Accountant, epsilon_of, rounds_event
 from privet.components.train.loop import Mechanism, Trained, history, train
@@ -75,6 +75,14 @@ def run(
         progress=told.append,
     )
     return trained, engine, told
+
+
+def test_diverged_training_is_an_error_and_no_model(
+    store: ClientStore, train_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingEngine, "weights", lambda self, state: [np.array([np.nan])])
+    with pytest.raises(ModelError, match="training diverged"):
+        run(store, train_config(rounds=1))
 
 
 def test_all_rounds_run_on_all_clients(store: ClientStore, train_config: Any) -> None:
