@@ -1,6 +1,8 @@
 """What the command line says at the end: a run or a plan in a few aligned lines."""
 
 import math
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ def run_lines(
             ("pushed", shown_path(path)),
             (
                 "serve",
-                f"privet serve --model_name={config.served_name} "
+                f"{program()} serve --model_name={config.served_name} "
                 f"--model_base_path={shown_path(path.parent)}",
             ),
         ]
@@ -79,6 +81,14 @@ def privacy_text(epsilon: float | None, delta: float | None) -> str:
         return "NOT PRIVATE: train.privacy.mechanism is none"
     shown = math.ceil(epsilon * 1000) / 1000  # up: never less than was spent
     return f"epsilon {shown:g} at delta {delta:g}, per client (add or remove one)"
+
+
+def program() -> str:
+    """This command line as one would type it here."""
+    script = Path(sys.argv[0]).absolute()
+    if script.suffix == ".py":  # python -m
+        return f"{shown_path(Path(sys.executable))} -m privet.pipeline.cli"
+    return "privet" if shutil.which("privet") == str(script) else shown_path(script)
 
 
 def shown_path(path: Path) -> str:
