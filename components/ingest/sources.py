@@ -12,6 +12,7 @@ from privet.components.shared.errors import DataError
 
 Row = Mapping[str, Any]
 
+_ENDINGS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet"}
 _BATCH_ROWS = 4096  # rows of a Parquet file in memory at a time
 
 
@@ -41,9 +42,9 @@ def file_format(path: str, config: IngestConfig) -> Format:
     """
     if config.format:
         return config.format
-    for ending, name in ((".csv", "csv"), (".parquet", "parquet")):
+    for ending, name in _ENDINGS.items():
         if path.endswith(ending):
-            return name  # type: ignore[return-value]
+            return name
     raise DataError(f"cannot tell the format of {path}: set data.format to csv or parquet")
 
 

@@ -1,5 +1,6 @@
 """A TFX driver that adds to the cache key what TFX does not look at, such as files' contents."""
 
+import abc
 from typing import Any
 
 from tfx.dsl.components.base import base_driver as component_driver
@@ -18,6 +19,7 @@ class FreshDriver(component_driver.BaseDriver, node_driver.BaseDriver):
         component_driver.BaseDriver.__init__(self, metadata_handle)
         node_driver.BaseDriver.__init__(self, metadata_handle)
 
+    @abc.abstractmethod
     def fresh_properties(
         self, inputs: dict[str, list[Any]], properties: dict[str, Any]
     ) -> dict[str, Any]:
@@ -27,7 +29,6 @@ class FreshDriver(component_driver.BaseDriver, node_driver.BaseDriver):
           inputs: the resolved input artifacts.
           properties: the execution properties so far.
         """
-        raise NotImplementedError
 
     def run(self, execution_info: Any) -> driver_output_pb2.DriverOutput:
         """Returns the execution properties with the fresh ones, and the outputs unchanged."""
