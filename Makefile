@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 CONFIG ?= examples/digits/config.yaml
 NAME = $(notdir $(patsubst %/,%,$(dir $(CONFIG))))
 PYTHON ?=
+PYENV_PYTHONS = "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.11*/bin/python
 
 DATA := examples/digits/data/digits.csv \
         examples/hospitals/data/hospitals.csv \
@@ -54,11 +55,12 @@ clean: ## remove everything that was made
 
 # A Python 3.11 that can make virtual environments, wherever it is. Whatever PYTHON names wins.
 $(VENV)/bin/python:
-	@for python in $(PYTHON) python3.11 python3 "$$(pyenv root 2>/dev/null)"/versions/3.11*/bin/python; do \
+	@for python in $(PYTHON) python3.11 python3 $(PYENV_PYTHONS); do \
 	  if "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, 11))' \
 	      >/dev/null 2>&1; then \
 	    echo "Making $(VENV) with $$("$$python" --version) ($$python)"; \
-	    exec "$$python" -m venv $(VENV); \
+	    "$$python" -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); exit 1; \
 	  fi; \
 	done; \
 	echo "Privet needs Python 3.11 with venv (Debian: apt-get install python3.11-venv; or pyenv" \

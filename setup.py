@@ -50,6 +50,7 @@ setup(
         "msgspec",
         "numpy",
         "orjson",
+        "psutil",
         "pyarrow",
         "pyyaml",
         "tensorflow==2.14.1",

@@ -9,7 +9,7 @@ from privet.components.evaluate.component import FederatedEvaluator
 from privet.components.ingest.component import ClientExampleGen
 from privet.components.push.component import Pusher
 from privet.components.report.component import RunReporter
-from privet.components.shared.artifacts import ModelBlessing, ServableModel
+from privet.components.shared.artifacts import InfraBlessing, ModelBlessing, ServableModel
 from privet.components.train.component import FederatedTrainer
 from privet.components.validate.component import InfraValidator, ModelValidator
 from privet.pipeline.config import BeamConfig, PipelineConfig
@@ -38,6 +38,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         candidate=servable,
         servables=Channel(type=ServableModel),
         blessings=Channel(type=ModelBlessing),
+        infra_blessings=Channel(type=InfraBlessing),
     ).with_id("LastBlessedModel")
     evaluate = FederatedEvaluator(
         examples, train.outputs["model"], servable, last_blessed.outputs["servables"]

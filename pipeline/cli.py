@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import warnings
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code."""
     parsed = _parser().parse_args(arguments)
     _quiet_libraries(parsed.log_level)
+    # A polite end must run the clean-up of what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return parsed.command(parsed)
     except PrivetError as error:

@@ -1,10 +1,11 @@
 """What a run will spend, before it runs: privacy, noise and traffic."""
 
+import contextlib
 from typing import Any
 
 import msgspec
 
-from privet.components.ingest import sources, transforms
+from privet.components.ingest import rows, sources, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.user_code import load_function
@@ -15,7 +16,7 @@ from privet.pipeline.config import PipelineConfig
 
 
 def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> dict[str, Any]:
-    """Computes what `privet run` would spend. Reads client ids, and runs nothing.
+    """Computes what `privet run` would spend. Reads the rows to count clients; runs nothing.
 
     Args:
       config: the checked configuration.
@@ -61,16 +62,18 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
 
 
 def count_train_clients(data: IngestConfig) -> int:
-    """The clients that ingestion would put into the train split, if it accepts every row."""
+    """The clients that ingestion would put into the train split."""
     ids: set[str] = set()
     for path in sources.find_files(data):
         sources.check_columns(path, data)
         for _, row in sources.read_rows(path, data):
-            client = str(row[data.client_id])
-            column = data.split.column
-            split = row[column] if column else transforms.assign_split(client, data)
-            if split == "train":
-                ids.add(client)
+            with contextlib.suppress(rows.RowRejectedError):  # as ingestion refuses it
+                client = rows.client_of(row, data.schema)
+                column = data.split.column
+                split = rows.split_of(row, column) if column else None
+                rows.parse_example(row, data.schema)
+                if (split or transforms.assign_split(client, data)) == "train":
+                    ids.add(client)
     if not ids:
         raise ConfigError("no client falls into the train split; see data.split")
     return len(ids)

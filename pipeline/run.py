@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import logging
+import re
 import shutil
 import sys
 import time
@@ -24,6 +25,8 @@ from privet.pipeline.console import NodeWatcher, redirect_noise
 from privet.pipeline.workdir import Workdir
 
 _MESSAGE_CHARACTERS = 2000  # of a library's error, in our message; run.log has it whole
+
+_BEAM_SUFFIX = re.compile(r" \[while running '[^']*'\]$")  # Beam adds the transform's name
 
 Say = Callable[[str], None]
 
@@ -48,14 +51,18 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
         for stale in (workdir.run_json, workdir.report):  # of the run before
             stale.unlink(missing_ok=True)
         run_id = datetime.datetime.now(datetime.UTC).isoformat()
-        with redirect_noise(workdir.log):
-            failure, errors = _run(config, workdir, run_id, say)
+        failure: PrivetError | None = PipelineError("interrupted")
+        errors: Mapping[str, list[str]] = {}
+        try:
+            with redirect_noise(workdir.log):
+                failure, errors = _run(config, workdir, run_id, say)
+        finally:  # an interrupted run says so, too
             nodes = outcome.read_nodes(workdir, run_id)
-        summary = outcome.summarize(config, workdir, nodes)
-        failure = failure or _unfinished(nodes, errors, workdir)
-        if failure:
-            summary["status"] = "failed"
-        outcome.write_run_json(workdir, summary)
+            summary = outcome.summarize(config, workdir, nodes)
+            failure = failure or _unfinished(nodes, errors, workdir)
+            if failure:
+                summary["status"] = "failed"
+            outcome.write_run_json(workdir, summary)
         if failure:
             raise failure
         report = Path(outcome.artifact_paths(nodes)["report"], layout.REPORT)
@@ -101,7 +108,7 @@ def _run(
 
 def _failure(node: str, error: Exception, workdir: Workdir) -> PrivetError:
     if isinstance(error, PrivetError):
-        failure = type(error)(f"{node} failed: {error}")
+        failure = type(error)(f"{node} failed: {_BEAM_SUFFIX.sub('', str(error))}")
     else:
         text = _shortened(f"{type(error).__name__}: {error}")
         failure = PipelineError(f"{node} failed: {text} (see {workdir.log})")

@@ -9,7 +9,7 @@ from typing import Self
 import fasteners
 
 from privet.components.push.config import PushConfig
-from privet.components.shared.errors import PipelineError
+from privet.components.shared.errors import ConfigError, PipelineError
 from privet.pipeline.config import PipelineConfig
 
 
@@ -72,9 +72,17 @@ class Workdir:
         """Keeps a second run out.
 
         Raises:
+          ConfigError: the directory cannot be written.
           PipelineError: another process is running in this directory.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.joinpath(".lock").touch()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to the work directory {self.root}: {error.strerror}. Choose "
+                "another --workdir."
+            ) from error
         lock = fasteners.InterProcessLock(self.root / ".lock")
         if not lock.acquire(blocking=False):
             raise PipelineError(

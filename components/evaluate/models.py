@@ -1,5 +1,6 @@
 """Calling a model for its scores: the trained Keras model, or a servable's TFLite file."""
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -39,9 +40,11 @@ def load_servable(directory: str) -> Predict:
     content = Path(directory, signatures.TFLITE_FILE).read_bytes()
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
     signature = interpreter.get_signature_runner(signatures.SERVING_DEFAULT)
+    lock = threading.Lock()  # Beam may run several threads, an interpreter only one at a time
 
     def predict(features: Mapping[str, np.ndarray]) -> np.ndarray:
-        (scores,) = signature(**features).values()
+        with lock:
+            (scores,) = signature(**features).values()
         return scores
 
     return predict

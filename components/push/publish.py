@@ -104,11 +104,10 @@ def servable_digest(servable: str) -> str:
 
 
 def _sync(directory: Path) -> None:
-    """Flushes all files to disk: the rename must not survive a crash that their content did not."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    """Flushes all to disk: the rename must not survive a crash that the content did not."""
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -65,8 +65,19 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_json(path: str, value: Mapping[str, Any]) -> None:
-    """Writes a mapping as indented JSON. NaN is refused: JSON has no such number."""
-    write_bytes(path, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
+    """Writes a mapping as indented JSON.
+
+    Raises:
+      StoreError: a number is NaN or infinite, which JSON does not have.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise StoreError(
+            f"{path} would hold a number that is not finite. The model's outputs overflow: lower "
+            "the learning rates, or bound the features (minimum, maximum)."
+        ) from error
+    write_bytes(path, text.encode() + b"\n")
 
 
 def read_json(path: str) -> dict[str, Any]:

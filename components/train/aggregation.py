@@ -2,7 +2,33 @@
 
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_privacy
+
+_LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
+
+
+class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
+    """GaussianSumQuery whose clip holds for every record that float32 can hold.
+
+    Clipping by tf.clip_by_global_norm gives NaN once the squared norm overflows (a norm of about
+    1.8e19), and one NaN spoils the whole sum: such a client would move it without bound. A record
+    of large values is therefore brought down first, which clipping would do anyhow, and a record
+    with a value that is not finite counts as zero.
+    """
+
+    def preprocess_record(self, params: Any, record: Any) -> Any:
+        """Clips a record to an L2 norm of at most `params`, whatever is in it."""
+        values = tf.nest.flatten(record)
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values])
+        largest = tf.reduce_max([tf.reduce_max(tf.abs(value)) for value in values])
+        clip = tf.cast(params, largest.dtype)
+
+        def bounded(value: tf.Tensor) -> tf.Tensor:
+            value = tf.where(largest > _LARGE, value / largest * clip, value)
+            return tf.where(finite, value, tf.zeros_like(value))
+
+        return super().preprocess_record(params, tf.nest.map_structure(bounded, record))
 
 
 def build_query(
@@ -22,9 +48,7 @@ def build_query(
       denominator: the expected cohort size. A constant, never the number of clients that
         reported, which is private.
     """
-    total = tensorflow_privacy.GaussianSumQuery(
-        l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier
-    )
+    total = BoundedGaussianSumQuery(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
     return tensorflow_privacy.NormalizedQuery(total, denominator)
 
 

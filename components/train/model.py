@@ -45,6 +45,27 @@ def build_keras_model(
     return model
 
 
+def check_exportable(model: tf.keras.Model) -> None:
+    """Converts the untrained model to TFLite and runs it once.
+
+    A model that cannot be exported must be found out before its training spends privacy.
+
+    Raises:
+      ModelError: TFLite cannot convert or cannot run the model.
+    """
+    try:
+        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        interpreter.invoke()
+    except Exception as error:  # the converter and the interpreter each raise many kinds
+        raise ModelError(
+            "the model cannot be exported to TFLite (nothing has been trained): "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:500]}. Replace the layer; "
+            "LSTM and GRU (unless unrolled) and GroupNormalization are known not to convert."
+        ) from error
+
+
 def build_loss(schema: Schema) -> tf.keras.losses.Loss:
     """Cross entropy from logits, or squared error for regression."""
     if schema.task == "multiclass":
@@ -134,9 +155,13 @@ def _check_layers(model: tf.keras.Model) -> None:
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             raise ModelError(
                 f"layer {layer.name!r} is a BatchNormalization: its moving statistics are taken "
-                "from client data without noise and are not aggregated. Use GroupNormalization "
-                "or LayerNormalization."
+                "from client data without noise and are not aggregated. Use LayerNormalization."
             )
+    if model.losses:
+        raise ModelError(
+            "the model adds losses of its own (a regularizer or add_loss), which federated "
+            "training would silently leave out. Remove them."
+        )
     if not model.trainable_variables:
         raise ModelError("the model has no trainable weights")
 

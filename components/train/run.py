@@ -14,7 +14,7 @@ from privet.components.train.aggregation import build_query
 from privet.components.train.config import PrivacyConfig, TrainConfig
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
-from privet.components.train.model import assign_weights, build_keras_model
+from privet.components.train.model import assign_weights, build_keras_model, check_exportable
 from privet.components.train.sampling import Sampler, build_sampler
 
 
@@ -52,6 +52,7 @@ def run_training(
     sampler = build_sampler(config.sampling, len(store), private=private, seed=seed)
     mechanism = _mechanism(config.privacy, sampler, config.rounds) if private else None
     model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
+    check_exportable(model)
     engine = build_engine(
         config,
         model=model,

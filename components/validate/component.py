@@ -114,6 +114,8 @@ class InfraValidatorExecutor(base_executor.BaseExecutor):
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         files.write_json(files.join(blessing.uri, layout.INFRA_BLESSING), result)
         blessing.blessed = int(result["blessed"])
+        servable = artifact_utils.get_single_instance(input_dict["servable"])
+        blessing.set_int_custom_property("servable_id", servable.id)
 
 
 class InfraValidator(base_component.BaseComponent):

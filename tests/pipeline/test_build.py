@@ -16,7 +16,12 @@ EDGES = {
     "ClientExampleGen": {},
     "FederatedTrainer": {"examples": "ClientExampleGen"},
     "ModelCompressor": {"model": "FederatedTrainer", "examples": "ClientExampleGen"},
-    "LastBlessedModel": {"candidate": "ModelCompressor", "servables": None, "blessings": None},
+    "LastBlessedModel": {
+        "candidate": "ModelCompressor",
+        "servables": None,
+        "blessings": None,
+        "infra_blessings": None,
+    },
     "FederatedEvaluator": {
         "examples": "ClientExampleGen",
         "model": "FederatedTrainer",

@@ -83,6 +83,13 @@ def test_plan_prints_what_a_run_will_spend(project):
     assert not project.workdir.root.exists()
 
 
+def test_plan_counts_clients_as_ingestion_does(project):
+    text = project.rows.read_text()
+    project.rows.write_text(text + ",train,1,1,0\nbroken,train,oops,1,0\n")
+    plan = json.loads(privet("plan", project.config, "--json").stdout)
+    assert plan["train_clients"] == 6
+
+
 def test_plan_for_another_epsilon_needs_more_noise(project):
     plans = [
         json.loads(privet("plan", project.config, "--json", "--target-epsilon", epsilon).stdout)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from privet.components.shared import files
-from privet.components.shared.errors import DataError, PipelineError, StoreError
+from privet.components.shared.errors import ConfigError, DataError, PipelineError, StoreError
 from privet.pipeline import outcome, run
 from privet.pipeline.build import ARTIFACTS, NODES
 from privet.pipeline.last_blessed import LastBlessedStrategy
@@ -200,6 +200,21 @@ def test_two_runs_in_one_directory_are_refused(project):
             project.run()
     finally:
         other.communicate()  # closes its input, which ends it
+
+
+def test_interrupted_run_says_so(project, monkeypatch):
+    def interrupted(self, pipeline):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.LocalDagRunner, "run_with_ir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        project.run()
+    assert outcome.read_run_json(project.workdir)["status"] == "failed"
+
+
+def test_work_directory_that_cannot_be_written_is_refused(project):
+    with pytest.raises(ConfigError, match="cannot write to the work directory /proc/privet"):
+        run.run_pipeline(project.load(), Workdir.at("/proc/privet"), lambda line: None)
 
 
 def test_report_without_a_run_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import dp_accounting
 import numpy as np
+import psutil
 import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy
@@ -47,6 +48,7 @@ class TffEngine:
     ):
         self._config, self._schema, self._seed = config, schema, seed
         self._private = query is not None
+        self._earlier = set(psutil.Process().children())
         self._resources = contextlib.ExitStack()
         context = tff.backends.native.create_sync_local_cpp_execution_context()
         self._resources.enter_context(tff.framework.get_context_stack().install(context))
@@ -81,8 +83,15 @@ class TffEngine:
     def close(self) -> None:
         """Ends TFF's worker process, which can outlive this one otherwise.
 
-        TFF ends it when the execution context is collected, and the context sits in cycles.
+        TFF interrupts it when the execution context (which sits in cycles) is collected, and then
+        waits without limit. A worker that inherited an ignored SIGINT, as in a background job of
+        a script, would keep that waiting for ever, so it is killed before. Its exit is left for
+        TFF to collect.
         """
+        for child in set(psutil.Process().children()) - self._earlier:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "worker_binary" in child.name():
+                    child.kill()
         self._resources.close()
         gc.collect()
 

@@ -52,6 +52,26 @@ def test_client_over_the_clip_norm_is_scaled_to_it(aggregate: Any) -> None:
     np.testing.assert_allclose(both, [0.9, 1.2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("huge", [1e10, 2e19, 1e30, 3e38])
+def test_no_finite_update_escapes_the_clip(aggregate: Any, huge: float) -> None:
+    """A squared norm beyond float32 must not turn the sum into NaN."""
+    query = build_query(clip_norm=0.5, noise_multiplier=0.0, denominator=1.0)
+    ([[alone]], _) = aggregate(query, [[[huge, 0, -huge, 0]]], [(4,)])
+    ([[both]], _) = aggregate(query, [[[huge, 0, -huge, 0]], [[0, 0.1, 0, 0]]], [(4,)])
+
+    half = 0.5 / np.sqrt(2)
+    np.testing.assert_allclose(alone, [half, 0, -half, 0], rtol=1e-5)
+    np.testing.assert_allclose(both, [half, 0.1, -half, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_update_that_is_not_finite_counts_as_zero(aggregate: Any, bad: float) -> None:
+    query = build_query(clip_norm=0.5, noise_multiplier=0.0, denominator=1.0)
+    ([[sum_]], _) = aggregate(query, [[[bad, 1.0]], [[0.1, 0.2]]], [(2,)])
+
+    np.testing.assert_allclose(sum_, [0.1, 0.2], rtol=1e-6)
+
+
 def test_norm_is_that_of_all_tensors_together(aggregate: Any) -> None:
     query = build_query(1.0, 0.0, 1.0)
     ([[one, other]], _) = aggregate(query, [[[3], [[4]]]], [(1,), (1, 1)])

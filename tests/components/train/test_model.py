@@ -12,6 +12,7 @@ from privet.components.train.model import (
     assign_weights,
     build_keras_model,
     build_loss,
+    check_exportable,
     model_inputs,
 )
 
@@ -75,7 +76,7 @@ class Subclassed(tf.keras.Model):
         (one_input(units=1, activation="sigmoid"), {"x": 2}, 2, "has activation=sigmoid, but the"),
         (ends_in(lambda: layers.Activation("softmax")), {"x": 2}, 3, "activation=softmax"),
         (ends_in(layers.Softmax), {"x": 2}, 3, "has activation=softmax, but the loss wants logits"),
-        (one_input(layers.BatchNormalization), {"x": 2}, 3, "is a BatchNormalization.*GroupNorm"),
+        (one_input(layers.BatchNormalization), {"x": 2}, 3, "is a BatchNormalization.*LayerNorm"),
         (
             one_input(lambda: tf.keras.Sequential([layers.BatchNormalization()])),
             {"x": 2},
@@ -84,6 +85,7 @@ class Subclassed(tf.keras.Model):
         ),
         (ends_in(layers.Flatten, units=3), {"x": 2}, 3, None),
         (one_input(trainable=False), {"x": 2}, 3, "has no trainable weights"),
+        (one_input(kernel_regularizer="l2"), {"x": 2}, 3, "adds losses of its own"),
         (Subclassed, {"x": 2}, 3, "has no inputs yet.*tf.keras.Input"),
         (lambda: tf.keras.Sequential([layers.Dense(3)]), {"x": 2}, 3, "has no inputs yet"),
         (one_input(lambda: layers.Dense(4), layers.LayerNormalization), {"x": 2}, 3, None),
@@ -135,3 +137,20 @@ def test_losses_by_hand(schema_of: Any) -> None:
 def test_only_feature_goes_in_alone_and_several_by_name() -> None:
     assert model_inputs({"x": 1}) == 1
     assert model_inputs({"x": 1, "z": 2}) == {"x": 1, "z": 2}
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: layers.LSTM(3), lambda: layers.GroupNormalization(2)], ids=["lstm", "group"]
+)
+def test_model_that_tflite_cannot_run_is_refused_before_training(layer: Any) -> None:
+    x = tf.keras.Input((8,), name="x")
+    hidden = layers.Flatten()(layer()(layers.Reshape((2, 4))(x)))
+    with pytest.raises(
+        ModelError, match=r"cannot be exported to TFLite \(nothing has been trained"
+    ):
+        check_exportable(tf.keras.Model(x, layers.Dense(3)(hidden)))
+
+
+def test_model_that_tflite_runs_is_accepted() -> None:
+    x = tf.keras.Input((8,), name="x")
+    check_exportable(tf.keras.Model(x, layers.Dense(3)(layers.LayerNormalization()(x))))

@@ -1,5 +1,7 @@
 """The TFF engine against federated averaging written in NumPy, and its traps."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -162,3 +164,29 @@ def test_model_of_several_features_trains(
     assert [part.shape for part in after] == [(5, 2), (4, units), (units,)]
     moved = np.abs(after[0] - before[0]).sum(axis=1) > 0
     assert moved.tolist() == [True, False, False, False, True]  # the words that the client has
+
+
+def test_engine_closes_although_interrupts_are_ignored() -> None:
+    """As in a background job of a script: the worker inherits the ignored SIGINT."""
+    code = """
+import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)
+import tensorflow as tf
+from privet.components.shared.schema import Schema
+from privet.components.train.config import TrainConfig
+from privet.components.train.engines import build_engine
+schema = Schema.from_mapping(
+    {"client_id": "c", "features": {"x": {"columns": "x"}}, "label": {"column": "y"}}
+)
+x = tf.keras.Input((1,))
+engine = build_engine(
+    TrainConfig.from_mapping({"privacy": {"mechanism": "none"}}),
+    model=tf.keras.Model(x, tf.keras.layers.Dense(1)(x)), schema=schema, query=None, seed=0,
+)
+engine.initialize()
+engine.close()
+print("closed")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.stdout == "closed\n", done.stderr
