@@ -56,13 +56,15 @@ def check_exportable(model: tf.keras.Model) -> None:
     try:
         content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
         interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+        for entry in interpreter.get_input_details():
+            interpreter.resize_tensor_input(entry["index"], (2, *entry["shape"][1:]))
         interpreter.allocate_tensors()
         interpreter.invoke()
     except Exception as error:  # the converter and the interpreter each raise many kinds
         raise ModelError(
             "the model cannot be exported to TFLite (nothing has been trained): "
             f"{type(error).__name__}: {' '.join(str(error).split())[:500]}. Replace the layer; "
-            "LSTM and GRU (unless unrolled) and GroupNormalization are known not to convert."
+            "LSTM and GRU (unless unrolled) and GroupNormalization of images are known to fail."
         ) from error
 
 

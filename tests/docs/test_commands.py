@@ -44,6 +44,7 @@ def test_every_exit_code_is_documented() -> None:
         cli.EXIT_USAGE,
         cli.EXIT_REJECTED,
         130,  # interrupted
+        143,  # ended by SIGTERM
     }
 
 

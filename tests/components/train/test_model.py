@@ -140,11 +140,13 @@ def test_only_feature_goes_in_alone_and_several_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [lambda: layers.LSTM(3), lambda: layers.GroupNormalization(2)], ids=["lstm", "group"]
+    ("layer", "shape"),
+    [(lambda: layers.LSTM(3), (8, 8)), (lambda: layers.GroupNormalization(4), (2, 4, 8))],
+    ids=["lstm", "group"],
 )
-def test_model_that_tflite_cannot_run_is_refused_before_training(layer: Any) -> None:
-    x = tf.keras.Input((8,), name="x")
-    hidden = layers.Flatten()(layer()(layers.Reshape((2, 4))(x)))
+def test_model_that_tflite_cannot_run_is_refused_before_training(layer: Any, shape: Any) -> None:
+    x = tf.keras.Input((64,), name="x")
+    hidden = layers.Flatten()(layer()(layers.Reshape(shape)(x)))
     with pytest.raises(
         ModelError, match=r"cannot be exported to TFLite \(nothing has been trained"
     ):
