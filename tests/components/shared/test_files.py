@@ -40,7 +40,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_json_without_such_a_number_is_not_written(tmp_path: Path, number: float) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(StoreError, match="would hold a number that is not finite"):
         files.write_json(str(tmp_path / "a.json"), {"a": number})
     assert list(tmp_path.iterdir()) == []
 
