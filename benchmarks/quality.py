@@ -16,13 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 from _measure import figure, parse_arguments, show
+from _store import ingest
 
-from privet.components.ingest import sources, transforms
-from privet.components.shared.storage import write_schema
 from privet.components.train.run import run_training
-from privet.pipeline.build import beam_arguments
 from privet.pipeline.config import PipelineConfig, load_config
 
 CONFIG = Path(__file__).parents[1] / "examples" / "digits" / "config.yaml"
@@ -53,12 +50,9 @@ def main() -> None:
     }
     figures = []
     with tempfile.TemporaryDirectory() as directory:
-        data = configs["epsilon 4"].data
-        with beam.Pipeline(argv=beam_arguments(configs["epsilon 4"].beam)) as pipeline:
-            transforms.ingest(pipeline, sources.find_files(data), data, directory)
-        write_schema(directory, data.schema)
+        examples = ingest(configs["epsilon 4"].data, directory)
         for name, config in configs.items():
-            mean = statistics.mean(accuracy(config, directory, seed) for seed in seeds)
+            mean = statistics.mean(accuracy(config, examples, seed) for seed in seeds)
             bar = BARS[name]
             figures.append(
                 figure(

@@ -14,11 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tempfile
 from pathlib import Path
 
-import apache_beam as beam
 from _measure import figure, interleaved, parse_arguments, show
+from _store import ingest
 
-from privet.components.ingest import sources, transforms
-from privet.components.shared.storage import ClientStore, write_schema
+from privet.components.shared.storage import ClientStore
 from privet.components.shared.user_code import load_function
 from privet.components.train import loop
 from privet.components.train.accounting import Accountant
@@ -27,7 +26,6 @@ from privet.components.train.engines.tff_runtime import TffEngine
 from privet.components.train.held_out import build_evaluation
 from privet.components.train.model import build_keras_model
 from privet.components.train.sampling import AllClients
-from privet.pipeline.build import beam_arguments
 from privet.pipeline.config import load_config
 
 CONFIG = Path(__file__).parents[1] / "examples" / "digits" / "config.yaml"
@@ -41,17 +39,15 @@ def main() -> None:
     overrides = [f"train.rounds={rounds}", "train.privacy.epsilon=null"]
     config = load_config(CONFIG, [*overrides, "train.privacy.noise_multiplier=6"])
     with tempfile.TemporaryDirectory() as directory:
-        with beam.Pipeline(argv=beam_arguments(config.beam)) as pipeline:
-            transforms.ingest(pipeline, sources.find_files(config.data), config.data, directory)
-        write_schema(directory, config.data.schema)
-        store, held_out = ClientStore(directory, "train"), ClientStore(directory, "eval")
+        examples = ingest(config.data, directory)
+        store, held_out = ClientStore(examples, "train"), ClientStore(examples, "eval")
         model = build_keras_model(
             load_function(config.model.module_file, config.model.function), store.schema, 0
         )
         sampler = AllClients(len(store))
         query = build_query(config.train.privacy.clip_norm, 6.0, sampler.expected_cohort)
         engine = TffEngine(config.train, model=model, schema=store.schema, query=query, seed=0)
-        clients = list(store.read_many(store.references()))
+        clients = list(store.read_many(store))
         datasets = [engine._dataset(client, 1) for client in clients]
         evaluate = build_evaluation(model, held_out)
 

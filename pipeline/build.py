@@ -12,7 +12,8 @@ from privet.components.report.component import RunReporter
 from privet.components.shared.artifacts import InfraBlessing, ModelBlessing, ServableModel
 from privet.components.train.component import FederatedTrainer
 from privet.components.validate.component import InfraValidator, ModelValidator
-from privet.pipeline.config import BeamConfig, PipelineConfig
+from privet.pipeline.beam import beam_arguments
+from privet.pipeline.config import PipelineConfig
 from privet.pipeline.last_blessed import LastBlessedStrategy
 from privet.pipeline.workdir import Workdir
 
@@ -25,7 +26,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
       workdir: where artifacts, metadata and the serving directory are; runs/<name> by default.
     """
     workdir = workdir or Workdir.of(config)
-    ingest = ClientExampleGen(config.data)
+    ingest = ClientExampleGen(config.data, str(workdir.ingest_state))
     examples = ingest.outputs["examples"]
     train = FederatedTrainer(
         examples, config.model.module_file, config.model.function, config.train, config.seed
@@ -74,20 +75,6 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         ),
         beam_pipeline_args=beam_arguments(config.beam),
     )
-
-
-def beam_arguments(config: BeamConfig) -> list[str]:
-    """Beam's options for a runner.
-
-    `local` names the in-process runner by its class: Beam's DirectRunner would first try to
-    download another one. The container image is never used in process; naming one keeps TFX
-    from packing itself into an archive for every Beam step, which costs a second each.
-    """
-    del config  # only `local` exists so far
-    return [
-        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
-        "--sdk_container_image=none-in-process",
-    ]
 
 
 ARTIFACTS = {

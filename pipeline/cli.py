@@ -1,4 +1,4 @@
-"""The command line: `privet run | plan | report | serve`.
+"""The command line: `privet run | plan | report | serve | export-clients | import-clients`.
 
 Heavy imports happen inside the commands, so that `--help` and a wrong flag answer at once.
 
@@ -15,8 +15,11 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
+from privet.components.ingest.config import FORMATS
 from privet.components.shared.errors import ConfigError, PrivetError
+from privet.components.shared.storage import ADAPT_SPLITS, SPLITS
 from privet.serving import server
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTED = 0, 1, 2, 3
@@ -74,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve pushed models with TF Serving's APIs")
     server.add_arguments(serve)
     serve.set_defaults(command=server.serve)
+
+    _add_exchange(commands)
     return parser
 
 
@@ -86,6 +91,33 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         metavar="KEY.PATH=VALUE",
         help="override a setting, for example train.privacy.epsilon=2",
     )
+
+
+def _add_exchange(commands: Any) -> None:
+    """`export-clients` and `import-clients`."""
+    export = commands.add_parser("export-clients", help="write a client store to one file")
+    export.add_argument("store", metavar="STORE", help="a client store, or a WORKDIR")
+    export.add_argument("output", metavar="OUT", help="the file to write; must not exist")
+    export.add_argument(
+        "--split",
+        action="append",
+        choices=[*SPLITS, *ADAPT_SPLITS],
+        help="may be repeated (default: train, eval and test)",
+    )
+    export.set_defaults(command=_export_clients)
+
+    importing = commands.add_parser("import-clients", help="make a client store out of a file")
+    importing.add_argument("input", metavar="IN", help="path or glob of the files to read")
+    importing.add_argument("store", metavar="STORE", help="the folder to make; must not exist")
+    importing.add_argument(
+        "--schema", metavar="FILE", help="JSON of the keys under data (default: IN.schema.json)"
+    )
+    importing.add_argument("--shards", type=int, help="files per split")
+    importing.set_defaults(command=_import_clients)
+
+    for parser in (export, importing):
+        parser.add_argument("--format", choices=FORMATS, help="default: what the ending says")
+        parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -127,6 +159,26 @@ def _report(arguments: argparse.Namespace) -> int:
     from privet.pipeline.run import rebuild_report
 
     print(rebuild_report(workdir))
+    return EXIT_DONE
+
+
+def _export_clients(arguments: argparse.Namespace) -> int:
+    from privet.pipeline import exchange
+
+    done = exchange.export_store(
+        arguments.store, arguments.output, arguments.split, arguments.format
+    )
+    print(json.dumps(done, indent=2) if arguments.json else "\n".join(exchange.export_lines(done)))
+    return EXIT_DONE
+
+
+def _import_clients(arguments: argparse.Namespace) -> int:
+    from privet.pipeline import exchange
+
+    done = exchange.import_store(
+        arguments.input, arguments.store, arguments.schema, arguments.format, arguments.shards
+    )
+    print(json.dumps(done, indent=2) if arguments.json else "\n".join(exchange.import_lines(done)))
     return EXIT_DONE
 
 

@@ -1,6 +1,7 @@
 """The configuration of a whole run: one YAML file, checked before anything starts."""
 
 import ast
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ class PipelineConfig(Config, frozen=True):
                 f"name={name!r} must be letters, digits, '-', '_' or '.', first a letter or digit",
             )
         check(self.seed >= 0, f"seed={self.seed} must be >= 0")
-        self.gate.check_metrics(self.data.schema.task)
+        self.gate.check_metrics(self.data.label.task)
 
     @property
     def served_name(self) -> str:
@@ -91,7 +92,7 @@ class PipelineConfig(Config, frozen=True):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Reads a configuration file.
 
-    Relative paths in it (data.files, model.module_file) start at the file's folder.
+    Relative paths in it (data.files, model.module_file and the like) start at the file's folder.
 
     Args:
       path: the YAML file.
@@ -106,12 +107,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
     for override in overrides:
         _override(values, override)
     folder = path.resolve().parent
+    if isinstance(values.get("data"), dict) and "schema_file" in values["data"]:
+        values["data"] = _with_schema(folder, values["data"])
     config = PipelineConfig.from_mapping(values)
     config = msgspec.structs.replace(
         config,
-        data=msgspec.structs.replace(
-            config.data, files=tuple(_absolute(folder, p) for p in config.data.patterns)
-        ),
+        data=_absolute_data(folder, config.data),
         model=msgspec.structs.replace(
             config.model, module_file=_absolute(folder, config.model.module_file)
         ),
@@ -149,6 +150,37 @@ def _override(values: dict[str, Any], override: str) -> None:
         target[last] = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from error
+
+
+def _with_schema(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """The data section with the keys of its schema file; what the section says itself wins."""
+    name = str(data["schema_file"])
+    path = Path(_absolute(folder, name))
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read data.schema_file={name!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"data.schema_file={name!r} is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise ConfigError(
+            f"data.schema_file={name!r} must hold an object with client_id, features and label"
+        )
+    return {key: value for key, value in {**schema, **data}.items() if key != "schema_file"}
+
+
+def _absolute_data(folder: Path, data: IngestConfig) -> IngestConfig:
+    """The data section with its relative paths resolved."""
+    replaced: dict[str, Any] = {"files": tuple(_absolute(folder, p) for p in data.patterns)}
+    if data.salt_file is not None:
+        replaced["salt_file"] = _absolute(folder, data.salt_file)
+    if data.python is not None:
+        module_file = _absolute(folder, data.python.module_file)
+        replaced["python"] = msgspec.structs.replace(data.python, module_file=module_file)
+    if data.dataset is not None and data.dataset.cache_dir is not None:
+        cache_dir = _absolute(folder, data.dataset.cache_dir)
+        replaced["dataset"] = msgspec.structs.replace(data.dataset, cache_dir=cache_dir)
+    return msgspec.structs.replace(data, **replaced)
 
 
 def _absolute(folder: Path, path: str) -> str:

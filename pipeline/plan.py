@@ -1,17 +1,20 @@
 """What a run will spend, before it runs: privacy, noise and traffic."""
 
-import contextlib
 from typing import Any
 
+import dp_accounting
 import msgspec
 
-from privet.components.ingest import rows, sources, transforms
+from privet.components.ingest import dp_statistics
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared.errors import ConfigError
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of
+from privet.components.shared.schema import Schema
 from privet.components.shared.user_code import load_function
 from privet.components.train import accounting
 from privet.components.train.config import PrivacyConfig
 from privet.components.train.sampling import build_sampler
+from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import PipelineConfig
 
 
@@ -27,27 +30,23 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
     """
     train = config.train
     privacy = _with_target(train.privacy, target_epsilon)
-    clients = count_train_clients(config.data)
+    schema, clients = survey_data(config.data, beam_arguments(config.beam))
     private = privacy.mechanism != "none"
     sampler = build_sampler(train.sampling, clients, private=private, seed=config.seed)
+    before = _statistics_event(config.data, schema)
     noise, epsilon = None, None
     if private:
         assert privacy.delta is not None  # PrivacyConfig checks it
-        accounting.check_delta(privacy.delta, clients)
-        noise = privacy.noise_multiplier
-        if noise is None:
-            assert privacy.epsilon is not None
-            noise = accounting.calibrate_noise(
-                sampler, train.rounds, privacy.epsilon, privacy.delta
-            )
-        event = accounting.rounds_event(sampler, noise, train.rounds)
-        epsilon = accounting.epsilon_of(event, privacy.delta)
-    update_bytes = 4 * _count_parameters(config)
+        noise = accounting.plan_noise(privacy, sampler, train.rounds, before)
+        event = accounting.rounds_event(sampler, noise, train.rounds, before)
+        epsilon = epsilon_of(event, privacy.delta)
+    update_bytes = 4 * _count_parameters(config, schema)
     total = round(update_bytes * sampler.expected_cohort * train.rounds)
     return {
         "schema": 1,
         "epsilon": epsilon,
         "delta": privacy.delta,
+        "statistics": _statistics_plan(config.data, before),
         "noise_multiplier": noise,
         "clip_norm": privacy.clip_norm,
         "sampling": sampler.describe(),
@@ -61,22 +60,29 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
     }
 
 
-def count_train_clients(data: IngestConfig) -> int:
-    """The clients that ingestion would put into the train split."""
-    ids: set[str] = set()
-    for path in sources.find_files(data):
-        sources.check_columns(path, data)
-        for _, row in sources.read_rows(path, data):
-            with contextlib.suppress(rows.RowRejectedError):  # as ingestion refuses it
-                client = rows.client_of(row, data.schema)
-                column = data.split.column
-                split = rows.split_of(row, column) if column else None
-                rows.parse_example(row, data.schema)
-                if (split or transforms.assign_split(client, data)) == "train":
-                    ids.add(client)
-    if not ids:
+def survey_data(data: IngestConfig, beam_options: list[str]) -> tuple[Schema, int]:
+    """The schema, and the number of clients that ingestion would put into the train split."""
+    from privet.components.ingest import run, transforms  # imports Beam
+
+    schema, clients = run.survey(data, lambda: transforms.pipeline_of(beam_options))
+    if not clients:
         raise ConfigError("no client falls into the train split; see data.split")
-    return len(ids)
+    return schema, clients
+
+
+def _statistics_event(data: IngestConfig, schema: Schema) -> dp_accounting.DpEvent:
+    """What ingestion will release about the clients beside the model."""
+    if data.dp_statistics is None:
+        return NOTHING
+    return dp_statistics.event(data.dp_statistics, schema)
+
+
+def _statistics_plan(data: IngestConfig, released: dp_accounting.DpEvent) -> dict[str, Any] | None:
+    """What the noised statistics spend of the whole; None where they are exact."""
+    if data.dp_statistics is None:
+        return None
+    delta = data.dp_statistics.delta
+    return {"epsilon": epsilon_of(released, delta), "delta": delta}
 
 
 def _with_target(privacy: PrivacyConfig, target: float | None) -> PrivacyConfig:
@@ -89,9 +95,9 @@ def _with_target(privacy: PrivacyConfig, target: float | None) -> PrivacyConfig:
     return msgspec.structs.replace(privacy, epsilon=target, noise_multiplier=None)
 
 
-def _count_parameters(config: PipelineConfig) -> int:
+def _count_parameters(config: PipelineConfig, schema: Schema) -> int:
     build_model = load_function(config.model.module_file, config.model.function)
     from privet.components.train.model import build_keras_model  # imports TensorFlow
 
-    model = build_keras_model(build_model, config.data.schema, config.seed)
+    model = build_keras_model(build_model, schema, config.seed)
     return sum(int(variable.shape.num_elements()) for variable in model.trainable_variables)

@@ -72,6 +72,9 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     if plan["noise_multiplier"] is not None:
         noise = f"multiplier {plan['noise_multiplier']:g} x clip norm {plan['clip_norm']:g}"
         lines.insert(1, ("noise", noise))
+    if plan["statistics"] is not None:
+        spent = "epsilon {epsilon:.4g} at delta {delta:g}".format(**plan["statistics"])
+        lines.insert(1, ("statistics", f"noised by ingestion: {spent}, train and held-out clients"))
     return _aligned(lines)
 
 

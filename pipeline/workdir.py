@@ -44,6 +44,11 @@ class Workdir:
         return self.root / "artifacts"
 
     @property
+    def ingest_state(self) -> Path:
+        """What ingestion keeps between runs: the secret salt of client ids, spans."""
+        return self.root / "ingest"
+
+    @property
     def log(self) -> Path:
         """What TFX, Beam and TensorFlow had to say."""
         return self.root / "run.log"

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from privet.components.compress.config import Scheme
-from privet.components.compress.quantize import pack_int8_weights, quantize_weights
+from privet.components.compress.quantize import pack_weights, quantize_weights
 from privet.components.shared import signatures
 from privet.components.shared.schema import Schema
 
@@ -71,20 +71,18 @@ def convert_tflite(saved_model: str, scheme: Scheme) -> bytes:
     """The SavedModel's serving_default as TFLite, with TF Serving's signature metadata."""
     key = signatures.SERVING_DEFAULT
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=[key])
-    if scheme in ("float16", "dynamic_range"):
+    if scheme == "dynamic_range":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if scheme == "float16":
-        converter.target_spec.supported_types = [tf.float16]
     tflite = converter.convert()
-    if scheme == "int8_weights":
-        tflite, _ = pack_int8_weights(tflite)
+    if scheme in ("float16", "int8_weights"):
+        tflite, _ = pack_weights(tflite, scheme)
     signature = signatures.tflite_signature(tflite, key)
     return signatures.with_signature_metadata(tflite, {key: signature})
 
 
 def _predict_function(model: tf.keras.Model, schema: Schema) -> Any:
     specs = {
-        name: tf.TensorSpec((None, *feature.shape), tf.dtypes.as_dtype(feature.dtype), name=name)
+        name: tf.TensorSpec((None, *feature.example_shape), feature.dtype, name=name)
         for name, feature in schema.features.items()
     }
 
@@ -102,14 +100,27 @@ def _predict_function(model: tf.keras.Model, schema: Schema) -> Any:
 
 
 def _parse(examples: tf.Tensor, schema: Schema) -> Mapping[str, tf.Tensor]:
-    """Features of serialized tf.Examples; ints and floats by the schema's dtype."""
-    return tf.io.parse_example(
+    """Features of serialized tf.Examples: float_list for float32, int64_list for integers."""
+    wire = {"float32": tf.float32, "int64": tf.int64, "uint8": tf.int64}
+    parsed = tf.io.parse_example(
         examples,
         {
-            name: tf.io.FixedLenFeature(feature.shape, tf.dtypes.as_dtype(feature.dtype))
+            name: tf.io.FixedLenFeature(feature.example_shape, wire[feature.dtype])
             for name, feature in schema.features.items()
         },
     )
+    return {
+        name: _to_uint8(name, values) if schema.features[name].dtype == "uint8" else values
+        for name, values in parsed.items()
+    }
+
+
+def _to_uint8(name: str, values: tf.Tensor) -> tf.Tensor:
+    """The same numbers as uint8; another number is an error, since a cast would wrap it."""
+    fits = tf.reduce_all((values >= 0) & (values <= 255))
+    # (Assert rather than the debugging helpers, which would show values of a batch's neighbours.)
+    with tf.control_dependencies([tf.debugging.Assert(fits, [f"{name} must lie in 0 to 255"])]):
+        return tf.cast(values, tf.uint8)
 
 
 def _classify_function(predict: Any, schema: Schema) -> Any:
@@ -146,7 +157,7 @@ def _warm_up_request(schema: Schema) -> Any:
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signatures.SERVING_DEFAULT
     for name, feature in schema.features.items():
-        zeros = np.zeros((1, *feature.shape), feature.dtype)
+        zeros = np.zeros((1, *feature.example_shape), feature.dtype)
         request.inputs[name].CopyFrom(tf.make_tensor_proto(zeros))
     return prediction_log_pb2.PredictionLog(
         predict_log=prediction_log_pb2.PredictLog(request=request)

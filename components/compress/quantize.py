@@ -1,13 +1,14 @@
 """Weight quantization that SavedModel and TFLite agree on to the last bit.
 
 `quantize_weights` rounds a model's weights to values that the scheme can store, in float32. The
-SavedModel keeps those values; the TFLite file stores the same values in fewer bits: float16
-through the converter, int8 through `pack_int8_weights`, which puts each weight matrix into the
-file as int8 with a scale per output channel and a DEQUANTIZE operator behind it (as the
-converter does for float16). TFLite then computes in float, at float speed, on the same weights.
+SavedModel keeps those values; the TFLite file stores the same values in fewer bits, through
+`pack_weights`: each weight matrix as float16, or as int8 with a scale per output channel, with a
+DEQUANTIZE operator behind it. TFLite then computes in float, at float speed, on the same weights.
 
-The converter's own dynamic-range mode leaves tensors below 1,024 elements in float and rounds
-activations at run time; it is measured for comparison.
+The converter's own float16 mode rounds every constant, also those that are no weights (such as
+the 1 / 255 that scales an image), so that the two files would differ. Its dynamic-range mode
+leaves tensors below 1,024 elements in float and rounds activations at run time; it is measured
+for comparison.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,8 +20,13 @@ from privet.components.compress.config import Scheme
 
 _LEVELS = 127  # symmetric and narrow: -127..127, as TFLite's int8 weights
 _EXACT = 1e-6  # relative error below which values count as int8 multiples of a scale
-_SMALLEST = 64  # elements; below, the scales and the operator cost more than int8 saves
-_DEQUANTIZE_PER_CHANNEL = 5  # the operator's version that knows a scale per channel
+_SMALLEST = 64  # elements; below, the scales and the operator cost more than fewer bits save
+
+# DEQUANTIZE's version that knows float16, and the one that knows a scale per channel.
+_DEQUANTIZE_VERSIONS = {"float16": 3, "int8": 5}
+
+Stored = tuple[np.ndarray, np.ndarray | None, int]
+"""Values as they are stored, their scales [channels] if they are int8, and the channel axis."""
 
 
 def quantize_weights(
@@ -78,19 +84,21 @@ def dequantize(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) * scales
 
 
-def pack_int8_weights(tflite: bytes) -> tuple[bytes, int]:
-    """Stores the constant matrices of a float TFLite model as int8, where that is exact.
+def pack_weights(tflite: bytes, scheme: Scheme) -> tuple[bytes, int]:
+    """Stores the constant matrices of a float TFLite model in fewer bits, where that is exact.
 
     Args:
-      tflite: a float32 model whose weights `quantize_weights(…, "int8_weights")` made.
+      tflite: a float32 model whose weights `quantize_weights(…, scheme)` made.
+      scheme: float16 or int8_weights.
 
     Returns:
-      (the smaller model, how many tensors are int8). A tensor that the converter changed (by
+      (the smaller model, how many tensors are smaller). A tensor that the converter changed (by
       folding another operation into it) is no longer exact and stays float32.
     """
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
+    exact = {"float16": _exact_float16, "int8_weights": _exact_int8}[scheme]
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(tflite))
     packed = 0
     for graph in model.subgraphs:
@@ -100,25 +108,30 @@ def pack_int8_weights(tflite: bytes) -> tuple[bytes, int]:
             if tensor.type != schema.TensorType.FLOAT32 or constant is None:
                 continue
             weight = np.frombuffer(bytes(constant), "<f4")
-            found = _exact_int8(weight.reshape(tensor.shape))
+            weight = weight.reshape(tensor.shape)
+            found = exact(weight) if weight.ndim >= 2 and weight.size >= _SMALLEST else None
             if found is None:
                 continue
-            values, scales, axis = found
-            stored = _int8_tensor(schema, tensor, values, scales, axis, buffer=len(model.buffers))
-            model.buffers.append(_buffer(schema, values))
-            graph.tensors.append(stored)
+            graph.tensors.append(_stored_tensor(schema, tensor, found, buffer=len(model.buffers)))
+            model.buffers.append(_buffer(schema, found[0]))
             model.buffers[tensor.buffer].data = None
             tensor.buffer = 0  # TFLite's convention: computed, not constant
-            operators.append(_dequantize(schema, model, len(graph.tensors) - 1, index))
+            version = _DEQUANTIZE_VERSIONS[found[0].dtype.name]
+            operators.append(_dequantize(schema, model, version, len(graph.tensors) - 1, index))
         graph.operators = operators + list(graph.operators)
         packed += len(operators)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), packed
 
 
-def _exact_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """int8 values, scales [channels] and channel axis of a tensor that is exactly int8."""
-    if weight.ndim < 2 or weight.size < _SMALLEST:
-        return None
+def _exact_float16(weight: np.ndarray) -> Stored | None:
+    """A tensor whose values are all float16's."""
+    with np.errstate(over="ignore"):
+        values = weight.astype(np.float16)
+    return (values, None, 0) if np.array_equal(values.astype(np.float32), weight) else None
+
+
+def _exact_int8(weight: np.ndarray) -> Stored | None:
+    """A tensor that is exactly int8 times a scale per channel."""
     for axis in (0, weight.ndim - 1):  # [out, …] of dense and conv, [1, h, w, out] of depthwise
         values, scales = quantize_int8(weight, (axis,))
         error = np.abs(dequantize(values, scales) - weight).max()
@@ -127,14 +140,15 @@ def _exact_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None
     return None
 
 
-def _int8_tensor(
-    schema: Any, tensor: Any, values: np.ndarray, scales: np.ndarray, axis: int, *, buffer: int
-) -> Any:
+def _stored_tensor(schema: Any, tensor: Any, found: Stored, *, buffer: int) -> Any:
+    values, scales, axis = found
     stored = schema.TensorT()
-    stored.name = bytes(tensor.name) + b"_int8"
+    stored.name = bytes(tensor.name) + f"_{values.dtype}".encode()
     stored.shape = list(values.shape)
-    stored.type = schema.TensorType.INT8
+    stored.type = getattr(schema.TensorType, values.dtype.name.upper())
     stored.buffer = buffer
+    if scales is None:
+        return stored
     stored.quantization = schema.QuantizationParametersT()
     stored.quantization.scale = scales.tolist()
     stored.quantization.zeroPoint = [0] * len(scales)
@@ -148,17 +162,17 @@ def _buffer(schema: Any, values: np.ndarray) -> Any:
     return buffer
 
 
-def _dequantize(schema: Any, model: Any, source: int, destination: int) -> Any:
+def _dequantize(schema: Any, model: Any, version: int, source: int, destination: int) -> Any:
     code = schema.BuiltinOperator.DEQUANTIZE
     known = [(entry.builtinCode, entry.version) for entry in model.operatorCodes]
-    if (code, _DEQUANTIZE_PER_CHANNEL) not in known:
-        known.append((code, _DEQUANTIZE_PER_CHANNEL))
+    if (code, version) not in known:
+        known.append((code, version))
         entry = schema.OperatorCodeT()
         entry.builtinCode = entry.deprecatedBuiltinCode = code
-        entry.version = _DEQUANTIZE_PER_CHANNEL
+        entry.version = version
         model.operatorCodes.append(entry)
     operator = schema.OperatorT()
-    operator.opcodeIndex = known.index((code, _DEQUANTIZE_PER_CHANNEL))
+    operator.opcodeIndex = known.index((code, version))
     operator.inputs, operator.outputs = [source], [destination]
     operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
     operator.builtinOptions = schema.DequantizeOptionsT()

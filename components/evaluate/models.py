@@ -29,10 +29,16 @@ def servable_fits(directory: str, schema: Schema) -> bool:
     """Whether a servable takes these features; one of an earlier schema need not."""
     content = Path(directory, signatures.TFLITE_FILE).read_bytes()
     inputs = signatures.tflite_signature(content, signatures.SERVING_DEFAULT).inputs
-    shapes = {
-        name: tuple(dim.size for dim in info.tensor_shape.dim[1:]) for name, info in inputs.items()
+    taken = {
+        name: (
+            tuple(dim.size for dim in info.tensor_shape.dim[1:]),
+            tf.dtypes.as_dtype(info.dtype).name,
+        )
+        for name, info in inputs.items()
     }
-    return shapes == {name: feature.shape for name, feature in schema.features.items()}
+    return taken == {
+        name: (feature.example_shape, feature.dtype) for name, feature in schema.features.items()
+    }
 
 
 def load_servable(directory: str) -> Predict:

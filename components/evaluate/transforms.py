@@ -73,6 +73,9 @@ class _EvaluateClients(beam.DoFn):
         self._store = ClientStore(self._examples, self._split)
         self._predictors = self._shared.acquire(self._load)
 
+    def teardown(self) -> None:
+        self._store.close()
+
     def process(self, shard: str) -> Iterator[ClientMetrics]:
         for client in self._store.read_many(self._store.references(shard)):
             means = {

@@ -1,4 +1,4 @@
-"""ClientExampleGen: per-client rows in files -> a client store."""
+"""ClientExampleGen: per-client rows -> a client store."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,19 @@ from tfx.types import artifact_utils
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from privet.components.ingest import sources, statistics, transforms
+from privet.components.ingest import run
 from privet.components.ingest.config import IngestConfig
-from privet.components.shared import artifacts, files, layout, storage
+from privet.components.ingest.sources import dispatch
+from privet.components.shared import artifacts, files
 from privet.components.shared.fresh_driver import FreshDriver
 
 
 class ClientExampleGenSpec(ComponentSpec):
-    """`input_fingerprint` is set by the driver: the digest of the input files' contents."""
+    """`input_fingerprint` is set by the driver: the digest of the input and of the salt."""
 
     PARAMETERS = {  # noqa: RUF012 (TFX reads plain dicts)
         "config": ExecutionParameter(type=str),
+        "state": ExecutionParameter(type=str),
         "source_version": ExecutionParameter(type=str),
         "input_fingerprint": ExecutionParameter(type=str, optional=True),
     }
@@ -27,18 +29,19 @@ class ClientExampleGenSpec(ComponentSpec):
 
 
 class Driver(FreshDriver):
-    """Puts the digest of the input files into the cache key."""
+    """Puts the digest of the input into the cache key."""
 
     def fresh_properties(
         self, inputs: dict[str, list[Any]], properties: dict[str, Any]
     ) -> dict[str, Any]:
-        """The digest of all files that the configuration names."""
+        """The digest of what the configuration names, and of the salt of client ids."""
         config = IngestConfig.from_json(properties["config"])
-        return {"input_fingerprint": files.content_digest(config.patterns)}
+        salt = run.prepare_salt(config, properties["state"])
+        return {"input_fingerprint": files.digest(dispatch.fingerprint(config).encode(), salt)}
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Runs ingestion as one Beam pipeline."""
+    """Runs ingestion on Beam."""
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -46,18 +49,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Any]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Reads the files that the configuration names; writes the client store."""
+        """Reads what the configuration names; writes the client store."""
         config = IngestConfig.from_json(exec_properties["config"])
-        output = artifact_utils.get_single_uri(output_dict["examples"])
-        paths = sources.find_files(config)
-        for path in paths:
-            sources.check_columns(path, config)
-        with self._make_beam_pipeline() as pipeline:
-            transforms.ingest(pipeline, paths, config, output)
-        storage.write_schema(output, config.schema)
-        found = files.read_json(files.join(output, layout.STATISTICS))
-        statistics.check_statistics(found, config)
         examples = artifact_utils.get_single_instance(output_dict["examples"])
+        run.ingest_to(config, examples.uri, exec_properties["state"], self._make_beam_pipeline)
         examples.set_json_value_custom_property("splits", list(config.splits))
 
 
@@ -66,16 +61,19 @@ class ClientExampleGen(base_beam_component.BaseBeamComponent):
 
     Args:
       config: what to read and how; see IngestConfig.
+      state: folder of what outlives a run and must not be shared with those who get the store:
+        the secret salt of client ids, the rows of spans.
     """
 
     SPEC_CLASS = ClientExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, config: IngestConfig):
+    def __init__(self, config: IngestConfig, state: str):
         folder = Path(__file__).parent
         spec = ClientExampleGenSpec(
             config=config.to_json(),
+            state=state,
             source_version=files.source_digest(folder, folder.parent / "shared"),
             examples=Channel(type=artifacts.ClientExamples),
         )

@@ -1,107 +1,135 @@
-"""What ingestion found: counts per split and what was refused, and whether that is acceptable.
+"""Exact statistics of the clients of each split, mergeable in any order.
 
-The counts are exact, so they are NOT private: they stay inside the trust boundary.
+They are NOT private: they stay inside the trust boundary. `dp_statistics` releases noised ones
+in their place.
 """
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
-from privet.components.ingest.config import IngestConfig
-from privet.components.shared.errors import DataError
+import numpy as np
 
-_SHOWN = 3  # refused rows and clients that an error message names
+
+@dataclasses.dataclass
+class FeatureSums:
+    """Range and sum of the values of a feature."""
+
+    minimum: float = np.inf
+    maximum: float = -np.inf
+    total: float = 0.0
+    count: int = 0
+
+    def merge(self, other: "FeatureSums") -> None:
+        """Adds another part."""
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+        self.total += other.total
+        self.count += other.count
 
 
 @dataclasses.dataclass
 class SplitCounts:
-    """Counts of one split, mergeable in any order.
+    """Counts of one split.
 
     Attributes:
       sizes: examples of a client -> number of such clients.
+      varieties: distinct labels of a client -> number of such clients; empty for regression.
       labels: class -> number of examples; empty for regression.
+      features: name -> range and sum.
     """
 
     sizes: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    varieties: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
     labels: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    features: dict[str, FeatureSums] = dataclasses.field(default_factory=dict)
 
-    def add(self, examples: int, labels: Iterable[int]) -> Self:
-        """Counts one client."""
-        self.sizes[examples] += 1
-        self.labels.update(labels)
+    def add(
+        self, features: Mapping[str, np.ndarray], labels: np.ndarray, starts: np.ndarray
+    ) -> Self:
+        """Counts clients that lie one after the other.
+
+        Args:
+          features: name -> array [rows, *shape].
+          labels: [rows], int64 classes or float32 values.
+          starts: int64 [clients + 1], where each client's rows begin; the last is rows.
+        """
+        sizes = np.diff(starts)
+        self.sizes.update(_counted(sizes))
+        if labels.dtype == np.int64:
+            classes = int(labels.max(initial=0)) + 1
+            pairs = np.repeat(np.arange(len(sizes)) * classes, sizes) + labels
+            found, counts = np.unique(pairs, return_counts=True)
+            examples = np.bincount(found % classes, weights=counts).astype(int).tolist()
+            self.labels.update({label: count for label, count in enumerate(examples) if count})
+            self.varieties.update(_counted(np.bincount(found // classes, minlength=len(sizes))))
+        for name, values in features.items():
+            if values.size:
+                part = FeatureSums(
+                    minimum=float(values.min()),
+                    maximum=float(values.max()),
+                    total=_total(values),
+                    count=values.size,
+                )
+                self.features.setdefault(name, FeatureSums()).merge(part)
         return self
 
     def merge(self, other: "SplitCounts") -> Self:
         """Adds the counts of another part of the split."""
         self.sizes.update(other.sizes)
+        self.varieties.update(other.varieties)
         self.labels.update(other.labels)
+        for name, sums in other.features.items():
+            self.features.setdefault(name, FeatureSums()).merge(sums)
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Clients, examples, the range of client sizes and the examples of each class."""
-        clients = sum(self.sizes.values())
+        """What statistics.json says about the split."""
         return {
-            "clients": clients,
+            "clients": sum(self.sizes.values()),
             "examples": sum(size * count for size, count in self.sizes.items()),
-            "examples_per_client": {
-                "min": min(self.sizes, default=0),
-                "p50": _median(self.sizes),
-                "max": max(self.sizes, default=0),
-            },
+            "examples_per_client": _spread(self.sizes),
             "labels": {str(label): self.labels[label] for label in sorted(self.labels)} or None,
+            "labels_per_client": _spread(self.varieties) if self.varieties else None,
+            "features": {
+                name: {
+                    "min": sums.minimum,
+                    "max": sums.maximum,
+                    "mean": sums.total / sums.count,
+                }
+                for name, sums in sorted(self.features.items())
+            },
         }
 
 
-def check_statistics(statistics: Mapping[str, Any], config: IngestConfig) -> None:
-    """Decides whether the data are good enough to train on.
-
-    Args:
-      statistics: the content of statistics.json.
-      config: the limits.
-
-    Raises:
-      DataError: too many rows were refused, a client kept no example or is in two splits, or
-        a split has no client.
-    """
-    rejected, splits = statistics["rejected"], statistics["splits"]
-    read = statistics["rows"]
-    if rejected["rows"] > config.max_rejected_fraction * read:
-        first = "; ".join(
-            f"{row['source']} row {row['row']}: {row['reason']}"
-            for row in rejected["first"][:_SHOWN]
-        )
-        raise DataError(
-            f"{rejected['rows']} of {read} rows do not fit the schema, more than "
-            f"data.max_rejected_fraction={config.max_rejected_fraction} allows. First: {first}. "
-            "Correct the rows or data.features / data.label, or raise the fraction to skip them."
-        )
-    if rejected["empty_clients"] and not config.allow_empty_clients:
-        raise DataError(
-            f"{rejected['empty_clients']} clients have no valid example left, for example "
-            f"{', '.join(map(repr, rejected['first_empty_clients'][:_SHOWN]))}. Correct their "
-            "rows, or set data.allow_empty_clients: true to leave such clients out."
-        )
-    if rejected["clients_in_two_splits"]:
-        raise DataError(
-            f"{rejected['clients_in_two_splits']} clients have rows in more than one split, for "
-            f"example {', '.join(map(repr, rejected['first_in_two_splits'][:_SHOWN]))}. Column "
-            f"{config.split.column!r} must hold one split per client: clients are split, not rows."
-        )
-    for name in ("train", "eval"):
-        if not splits[name]["clients"]:
-            raise DataError(
-                f"the {name} split has no client. Add clients, or change data.split "
-                f"(eval={config.split.eval}, test={config.split.test}, "
-                f"column={config.split.column})."
-            )
+def to_json(counts: Mapping[str, SplitCounts], splits: tuple[str, ...]) -> dict[str, Any]:
+    """The content of statistics.json."""
+    return {
+        "schema": 2,
+        "private": False,
+        "splits": {name: counts.get(name, SplitCounts()).to_json() for name in splits},
+    }
 
 
-def _median(sizes: Mapping[int, int]) -> int:
-    """The lower median of a histogram."""
-    half, seen = (sum(sizes.values()) + 1) // 2, 0
+def _total(values: np.ndarray) -> float:
+    """The sum; of bytes by way of small integers, which is several times as fast."""
+    if values.dtype != np.uint8 or values.ndim == 1:
+        return float(values.sum(dtype=np.float64))
+    return float(values.reshape(len(values), -1).sum(axis=0, dtype=np.uint32).sum(dtype=np.int64))
+
+
+def _counted(values: np.ndarray) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _spread(sizes: Mapping[int, int]) -> dict[str, int]:
+    """The range of a histogram and its lower median."""
+    half, seen, median = (sum(sizes.values()) + 1) // 2, 0, 0
     for size in sorted(sizes):
         seen += sizes[size]
         if seen >= half:
-            return size
-    return 0
+            median = size
+            break
+    return {"min": min(sizes, default=0), "p50": median, "max": max(sizes, default=0)}

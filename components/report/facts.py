@@ -6,14 +6,15 @@ from typing import Any
 from privet.components.report.page import RunFacts
 from privet.components.shared import files, layout
 
-_FILES = {  # input of RunReporter -> (field of RunFacts, the artifact's file)
-    "examples": ("statistics", layout.STATISTICS),
+_FILES = {  # field of RunFacts -> (input of RunReporter, the artifact's file)
+    "statistics": ("examples", layout.STATISTICS),
+    "rejects": ("examples", layout.REJECTS),
     "ledger": ("ledger", layout.LEDGER),
     "history": ("history", layout.HISTORY),
     "compression": ("compression", layout.COMPRESSION),
     "evaluation": ("evaluation", layout.EVALUATION),
-    "blessing": ("verdict", layout.BLESSING),
-    "infra_blessing": ("infra", layout.INFRA_BLESSING),
+    "verdict": ("blessing", layout.BLESSING),
+    "infra": ("infra_blessing", layout.INFRA_BLESSING),
     "pushed": ("pushed", layout.PUSHED),
 }
 
@@ -28,7 +29,7 @@ def read_facts(name: str, model_name: str, folders: Mapping[str, str]) -> RunFac
     """
     facts: dict[str, Any] = {
         field: files.read_json(files.join(folders[key], file))
-        for key, (field, file) in _FILES.items()
+        for field, (key, file) in _FILES.items()
         if key in folders
     }
     return RunFacts(name=name, model_name=model_name, **facts)

@@ -1,17 +1,25 @@
 """The report's figures: plain numbers in, one inline SVG each out.
 
-matplotlib draws; `svg.py` makes the drawing a part of a web page. A figure is 400 units wide with
-11-unit text: 10 px on a phone, 14 px in a column of the desktop page.
+matplotlib draws on the axes of `canvas.py`; `svg.py` makes the drawing a part of a web page.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from privet.components.report.canvas import (
+    SMALL_TEXT,
+    TEXT,
+    WIDTH,
+    add_axes,
+    legend,
+    new_figure,
+    say,
+    shorten,
+)
 from privet.components.report.svg import (
     ACCENT,
     INK,
@@ -25,9 +33,6 @@ from privet.components.report.svg import (
 )
 from privet.components.report.wording import byte_size, compact, rounded_up
 
-WIDTH = 400
-TEXT = 12
-SMALL_TEXT = 11
 MOST_LABELS = 24
 
 
@@ -60,9 +65,11 @@ class VariantSize:
     served: bool = False
 
 
-def epsilon_over_rounds(epsilon_by_round: Sequence[float], target: float | None = None) -> str:
-    """Draws the privacy spent after each round, from 0 before the first, and the target."""
-    spent = [0.0, *epsilon_by_round]
+def epsilon_over_rounds(
+    epsilon_by_round: Sequence[float], target: float | None = None, before: float = 0.0
+) -> str:
+    """Draws the privacy spent before the first and after each round, and the target."""
+    spent = [before, *epsilon_by_round]
     rounds = range(len(spent))
     last = rounded_up(spent[-1])
     figure, axes = _line_figure(rounds, spent, last, "↑ ε spent", 244)
@@ -70,16 +77,17 @@ def epsilon_over_rounds(epsilon_by_round: Sequence[float], target: float | None 
     axes.set_ylim(0, 1.14 * max(*spent, target or 0.0, 1e-9))
     if target is not None:
         axes.axhline(target, color=MUTED, linewidth=1, dashes=(4, 3))
-        _say(axes, f"target {target:g}", (0.02, target), (0, 4), axes.get_yaxis_transform())
+        say(axes, f"target {target:g}", (0.02, target), (0, 4), axes.get_yaxis_transform())
     limit = "" if target is None else f"; the target is {target:g}"
-    description = f"Epsilon rises to {last} over {len(epsilon_by_round)} rounds{limit}."
+    start = f"from {rounded_up(before)} " if before else ""
+    description = f"Epsilon rises {start}to {last} over {len(epsilon_by_round)} rounds{limit}."
     return inline_svg(figure, "epsilon", "Privacy spent over rounds", description)
 
 
 def metric_over_rounds(rounds: Sequence[int], values: Sequence[float], metric: str) -> str:
     """Draws the evaluation metric after the rounds in which it was measured."""
     last = compact(float(f"{values[-1]:.3g}"))
-    figure, axes = _line_figure(rounds, values, last, f"↑ {_shorten(metric, 40)}", 290)
+    figure, axes = _line_figure(rounds, values, last, f"↑ {shorten(metric, 40)}", 290)
     if len(rounds) <= 40:
         axes.plot(rounds, values, "o", color=ACCENT, markersize=4, markeredgewidth=0)
     axes.margins(y=0.12)
@@ -97,12 +105,12 @@ def client_distribution(models: Sequence[ClientHistogram], metric: str) -> str:
     """
     row, gap, top, bottom = 62, 28, 26, 38
     height = top + len(models) * (row + gap) - gap + bottom
-    figure = _figure(height)
+    figure = new_figure(height)
     low, high = _filled_range(models)
     tallest = max(max(model.counts) for model in models)
     for index, model in enumerate(models):
         base = height - top - index * (row + gap) - row
-        axes = _add_axes(figure, left=34, bottom=base, right=18, height=row)
+        axes = add_axes(figure, left=34, bottom=base, right=18, height=row)
         widths = [right - left for left, right in zip(model.edges, model.edges[1:], strict=False)]
         axes.bar(
             model.edges[:-1],
@@ -119,10 +127,10 @@ def client_distribution(models: Sequence[ClientHistogram], metric: str) -> str:
         axes.set_ylim(0, 1.08 * max(tallest, 1))
         axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         bold = {"color": INK, "fontsize": TEXT, "fontweight": "bold"}
-        _say(axes, _shorten(model.model, 14), (0, 1), (0, 8), "axes fraction", **bold)
-        _say(axes, _shorten(model.note, 42), (1, 1), (0, 8), "axes fraction", ha="right")
+        say(axes, shorten(model.model, 14), (0, 1), (0, 8), "axes fraction", **bold)
+        say(axes, shorten(model.note, 42), (1, 1), (0, 8), "axes fraction", ha="right")
         axes.tick_params(labelbottom=index == len(models) - 1)
-    axes.set_xlabel(f"{_shorten(metric, 40)} →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
+    axes.set_xlabel(f"{shorten(metric, 40)} →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
     medians = (
         f"{model.model}: median {model.median:.6g}" for model in models if model.median is not None
     )
@@ -134,23 +142,23 @@ def variant_sizes(variants: Sequence[VariantSize]) -> str:
     """Draws the raw and the gzipped size of every variant, the name above its two bars."""
     row, top, bottom = 52, 30, 4
     height = top + len(variants) * row + bottom
-    figure = _figure(height)
-    axes = _add_axes(figure, left=2, bottom=bottom, right=2, height=len(variants) * row)
+    figure = new_figure(height)
+    axes = add_axes(figure, left=2, bottom=bottom, right=2, height=len(variants) * row)
     axes.set_axis_off()
     largest = max(max(variant.raw, variant.gzip) for variant in variants)
     axes.set_xlim(0, 1.22 * max(largest, 1))
     axes.set_ylim(len(variants) * row, 0)
     for index, variant in enumerate(variants):
-        name = _shorten(variant.name, 36) + (" · served" if variant.served else "")
+        name = shorten(variant.name, 36) + (" · served" if variant.served else "")
         weight = "bold" if variant.served else "normal"
         line = index * row
         style = {"color": INK, "fontsize": TEXT, "fontweight": weight}
-        _say(axes, name, (0, line + 12), (0, 0), "data", **style)
+        say(axes, name, (0, line + 12), (0, 0), "data", **style)
         for size, centre, colour in ((variant.raw, 23, SOFT), (variant.gzip, 36, ACCENT)):
             axes.barh(line + centre, size, height=10, color=colour, linewidth=0)
             place = (size, line + centre)
-            _say(axes, byte_size(size), place, (6, 0), "data", color=INK, va="center_baseline")
-    _legend(figure, (("■", "raw", SOFT), ("■", "gzip", ACCENT)))
+            say(axes, byte_size(size), place, (6, 0), "data", color=INK, va="center_baseline")
+    legend(figure, (("■", "raw", SOFT), ("■", "gzip", ACCENT)))
     sizes = (
         f"{variant.name}: {byte_size(variant.raw)} raw, {byte_size(variant.gzip)} gzipped"
         for variant in variants
@@ -161,23 +169,28 @@ def variant_sizes(variants: Sequence[VariantSize]) -> str:
 def label_shares(labels_by_split: Mapping[str, Mapping[str, int]]) -> str:
     """Draws each label's share of the examples: bars for the first split, dots for the others.
 
-    With more than `MOST_LABELS` labels only the most frequent of the first split are drawn.
+    With more than `MOST_LABELS` labels only the most frequent of the first split are drawn. A
+    noised count below 0 is drawn as 0.
     """
+    drawn = {
+        split: {label: max(0, count) for label, count in labels.items()}
+        for split, labels in labels_by_split.items()
+    }
     shares = {
         split: {label: count / (sum(labels.values()) or 1) for label, count in labels.items()}
-        for split, labels in labels_by_split.items()
+        for split, labels in drawn.items()
     }
     first, *others = shares
     labels = in_order({label for split in shares.values() for label in split})
     omitted = len(labels) - MOST_LABELS
     if omitted > 0:
         labels = sorted(labels, key=lambda label: -shares[first].get(label, 0.0))[:MOST_LABELS]
-    shown = [_shorten(label, 16) for label in labels]
+    shown = [shorten(label, 16) for label in labels]
     top, bottom = 30, 38
     plot = 19 * len(labels)
-    figure = _figure(top + plot + bottom)
+    figure = new_figure(top + plot + bottom)
     left = 12 + 7.5 * max(len(label) for label in shown)
-    axes = _add_axes(figure, left=left, bottom=bottom, right=16, height=plot)
+    axes = add_axes(figure, left=left, bottom=bottom, right=16, height=plot)
     lines = range(len(labels))
     bars = [shares[first].get(label, 0.0) for label in labels]
     axes.barh(lines, bars, height=0.68, color=SOFT, linewidth=0)
@@ -195,7 +208,7 @@ def label_shares(labels_by_split: Mapping[str, Mapping[str, int]]) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
     axes.set_xlabel("share of examples →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
-    _legend(figure, (("■", first, SOFT), *(("●", split, dots[split]) for split in dots)))
+    legend(figure, (("■", first, SOFT), *(("●", split, dots[split]) for split in dots)))
     rest = f" The {omitted} rarest are not drawn." if omitted > 0 else ""
     description = f"Each label's share of the examples of {', '.join((first, *dots))}.{rest}"
     return inline_svg(figure, "labels", "Examples by label", description)
@@ -209,74 +222,21 @@ def in_order(labels: set[str]) -> list[str]:
         return sorted(labels)
 
 
-def _figure(height: float) -> Figure:
-    """An empty transparent figure, `WIDTH` x height units at 72 units an inch."""
-    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
-    figure.patch.set_visible(False)
-    return figure
-
-
-def _add_axes(figure: Figure, *, left: float, bottom: float, right: float, height: float) -> Axes:
-    """Axes at a place in units, with only what helps reading: a base line, light lines, numbers."""
-    whole = _height(figure)
-    axes = figure.add_axes(
-        (left / WIDTH, bottom / whole, (WIDTH - left - right) / WIDTH, height / whole)
-    )
-    axes.patch.set_visible(False)
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED)
-    axes.set_axisbelow(True)
-    axes.grid(visible=True, axis="y", color=LINE, linewidth=1)
-    axes.tick_params(colors=MUTED, labelsize=SMALL_TEXT, length=0, pad=5)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-    return axes
-
-
 def _line_figure(
     rounds: Sequence[int], values: Sequence[float], last: str, vertical: str, height: float
 ) -> tuple[Figure, Axes]:
     """A line over rounds whose last value stands in the right margin, and level axis names."""
-    figure = _figure(height)
-    axes = _add_axes(figure, left=42, bottom=38, right=50, height=height - 68)
+    figure = new_figure(height)
+    axes = add_axes(figure, left=42, bottom=38, right=50, height=height - 68)
     axes.plot(rounds, values, color=ACCENT, linewidth=2)
     axes.plot(rounds[-1:], values[-1:], "o", color=ACCENT, markersize=7, clip_on=False, zorder=5)
     bold = {"color": INK, "fontsize": TEXT + 1, "fontweight": "bold", "va": "center_baseline"}
-    _say(axes, last, (rounds[-1], values[-1]), (9, 0), "data", **bold)
+    say(axes, last, (rounds[-1], values[-1]), (9, 0), "data", **bold)
     axes.set_xlim(min(0, *rounds), max(rounds))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("round →", loc="right", color=MUTED, fontsize=SMALL_TEXT)
     figure.text(2 / WIDTH, 1 - 14 / height, vertical, color=MUTED, fontsize=SMALL_TEXT)
     return figure, axes
-
-
-def _say(
-    axes: Axes,
-    text: str,
-    place: tuple[float, float],
-    shift: tuple[float, float],
-    of: Any,
-    **style: Any,
-) -> None:
-    """Writes a text at a place of a coordinate system, shifted by some units."""
-    style = {"color": MUTED, "fontsize": SMALL_TEXT, "annotation_clip": False, **style}
-    axes.annotate(text, place, xycoords=of, xytext=shift, textcoords="offset points", **style)
-
-
-def _legend(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
-    """Writes sign, name and colour of every series in one line at the top left."""
-    x, y = 2.0, 1 - 12 / _height(figure)
-    for sign, name, colour in entries:
-        figure.text(x / WIDTH, y, sign, color=colour, fontsize=TEXT)
-        shown = _shorten(name, 16)
-        figure.text((x + 14) / WIDTH, y, shown, color=MUTED, fontsize=SMALL_TEXT)
-        x += 14 + 7.5 * len(shown) + 14
-
-
-def _height(figure: Figure) -> float:
-    """The figure's height in units."""
-    return float(figure.get_size_inches()[1] * 72)
 
 
 def _filled_range(models: Sequence[ClientHistogram]) -> tuple[float, float]:
@@ -288,9 +248,3 @@ def _filled_range(models: Sequence[ClientHistogram]) -> tuple[float, float]:
     ]
     filled = [item for item in bins if item[2]] or bins
     return min(item[0] for item in filled), max(item[1] for item in filled)
-
-
-def _shorten(text: str, longest: int) -> str:
-    """The text on one line, cut with an ellipsis after `longest` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -9,6 +9,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from privet.components.report import figures, wording
+from privet.components.report.partition import client_labels, clients_by_label, how_divided
 
 Facts = Mapping[str, Any]
 
@@ -26,6 +27,7 @@ class RunFacts:
     name: str  # of the run or pipeline
     model_name: str  # under which the model is served
     statistics: Facts | None = None  # ingest: clients, examples and labels per split
+    rejects: Facts | None = None  # ingest: rows and clients that were refused
     ledger: Facts | None = None  # train: the privacy ledger
     history: Facts | None = None  # train: rounds, metrics and bytes exchanged
     compression: Facts | None = None  # compress: variants and their sizes
@@ -55,6 +57,7 @@ def render(facts: RunFacts) -> str:
         undefined=ChainableUndefined,  # an optional key that is absent shows as a dash
     )
     environment.filters.update(wording.FILTERS)
+    partition = (facts.statistics or {}).get("partition")
     style = resources.files("privet.components.report").joinpath("report.css").read_text("utf-8")
     return environment.get_template("report.html.jinja").render(
         facts=facts,
@@ -63,7 +66,10 @@ def render(facts: RunFacts) -> str:
         run_banner=run_banner(facts),
         figures=draw_figures(facts),
         splits=ordered_splits(facts.statistics),
+        rejects=facts.rejects,
         labels=label_table(facts.statistics),
+        partition=client_labels(partition),
+        divided=how_divided(partition),
         models=models(facts.evaluation),
         variants=variants(facts.compression),
         rules=rules(facts.verdict),
@@ -183,9 +189,9 @@ def draw_figures(facts: RunFacts) -> dict[str, Markup]:
     spent = ledger.get("epsilon_by_round") or ()
     # A number that does not hold must not look like one: without a guarantee nothing is drawn.
     if is_private(ledger) and spent and all(map(wording.is_finite_number, spent)):
-        target = ledger.get("target_epsilon")
+        target, before = ledger.get("target_epsilon"), ledger.get("epsilon_before_rounds") or 0.0
         drawn["epsilon"] = figures.epsilon_over_rounds(
-            spent, target if wording.is_finite_number(target) else None
+            spent, target if wording.is_finite_number(target) else None, before
         )
     measured = [
         row
@@ -220,6 +226,9 @@ def draw_figures(facts: RunFacts) -> dict[str, Markup]:
     }
     if labels:
         drawn["labels"] = figures.label_shares(labels)
+    partition = client_labels((facts.statistics or {}).get("partition"))
+    if partition:
+        drawn["partition"] = clients_by_label(partition)
     # Made by our own XML writer, which escapes every text: safe to insert as it is.
     return {name: Markup(svg) for name, svg in drawn.items()}
 

@@ -9,6 +9,7 @@ import functools
 import glob
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,14 @@ from privet.components.shared.errors import StoreError
 
 def join(directory: str, *names: str) -> str:
     """Joins with the filesystem's own separator."""
+    if is_local(directory):
+        return str(Path(directory, *names))
     return _filesystems().join(directory, *names)
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's own filesystem, which needs no Beam (slow to import)."""
+    return "://" not in path
 
 
 def open_read(path: str) -> BinaryIO:
@@ -29,6 +37,8 @@ def open_read(path: str) -> BinaryIO:
       StoreError: the file does not exist or cannot be read.
     """
     try:
+        if is_local(path):
+            return Path(path).open("rb")
         return _filesystems().open(path, compression_type=_uncompressed())
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error}. Was the artifact moved?") from error
@@ -36,7 +46,78 @@ def open_read(path: str) -> BinaryIO:
 
 def open_write(path: str) -> BinaryIO:
     """Creates a file (and its folder) for writing, uncompressed."""
+    if is_local(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return Path(path).open("wb")
     return _filesystems().create(path, compression_type=_uncompressed())
+
+
+def open_arrow(path: str) -> Any:
+    """Opens a file for Arrow's readers: memory-mapped on a local disk."""
+    import pyarrow as pa
+
+    return pa.memory_map(path) if is_local(path) else pa.PythonFile(open_read(path), "r")
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder."""
+    return _filesystems().exists(path)
+
+
+def folder_exists(path: str) -> bool:
+    """Whether a folder exists; on an object store, whether anything lies in it."""
+    return Path(path).is_dir() if is_local(path) else bool(match(join(path, "**")))
+
+
+def remove_folder(path: str) -> None:
+    """Removes a folder with all that is in it, if it exists."""
+    if is_local(path):
+        shutil.rmtree(path, ignore_errors=not Path(path).exists())
+    elif inside := match(join(path, "**")):
+        _filesystems().delete(inside)
+
+
+def make_private_folder(path: str) -> None:
+    """Makes a folder that, on a local disk, only its owner may look into."""
+    if is_local(path):
+        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def folders(path: str) -> list[str]:
+    """Names of the folders in a folder; none if it does not exist."""
+    if is_local(path):
+        return sorted(p.name for p in Path(path).iterdir() if p.is_dir()) if exists(path) else []
+    inside = {found.removeprefix(path).lstrip("/") for found in match(join(path, "**"))}
+    return sorted({name.partition("/")[0] for name in inside if "/" in name})
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Size in bytes and time of modification (ns on a local disk, else s) of a file."""
+    if is_local(path):
+        status = Path(path).stat()
+        return status.st_size, status.st_mtime_ns
+    (result,) = _filesystems().match([path])
+    (found,) = result.metadata_list
+    return found.size_in_bytes, int(found.last_updated_in_seconds)
+
+
+def copy(source: str, destination: str) -> None:
+    """Copies a file."""
+    with open_read(source) as reader, open_write(destination) as writer:
+        for block in _blocks(reader):
+            writer.write(block)
+
+
+def write_secret(path: str, content: bytes) -> None:
+    """Writes a file that, on a local disk, only its owner may read."""
+    if not is_local(path):
+        write_bytes(path, content)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(f"{path}.tmp-{uuid.uuid4().hex}")
+    temporary.touch(mode=0o600, exist_ok=False)
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -49,13 +130,23 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def rename(source: str, destination: str) -> None:
     """Renames a file, replacing the destination (atomically on a local disk)."""
-    if "://" not in destination:
+    if is_local(destination):
         Path(source).replace(destination)
         return
     filesystems = _filesystems()
     if filesystems.exists(destination):
         filesystems.delete([destination])
     filesystems.rename([source], [destination])
+
+
+def remove(path: str) -> None:
+    """Deletes a file, if it is there."""
+    if is_local(path):
+        Path(path).unlink(missing_ok=True)
+        return
+    filesystems = _filesystems()
+    if filesystems.exists(path):
+        filesystems.delete([path])
 
 
 def read_bytes(path: str) -> bytes:
@@ -87,7 +178,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 def match(pattern: str) -> list[str]:
     """The files that a path or glob names, sorted; empty if there are none."""
-    if "://" not in pattern:
+    if is_local(pattern):
         found = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob wants a root)
         return sorted(path for path in found if Path(path).is_file())
     (result,) = _filesystems().match([pattern])
@@ -107,6 +198,14 @@ def content_digest(patterns: tuple[str, ...]) -> str:
             for block in _blocks(file):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def digest(*parts: bytes) -> str:
+    """A digest of byte strings, each told apart from its neighbours."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
 
 
 def source_digest(*places: Path) -> str:

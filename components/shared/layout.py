@@ -2,6 +2,7 @@
 
 SCHEMA = "schema.json"
 STATISTICS = "statistics.json"
+REJECTS = "rejects/summary.json"
 LEDGER = "privacy_ledger.json"
 HISTORY = "training_history.json"
 COMPRESSION = "compression_report.json"

@@ -27,7 +27,7 @@ def build_evaluation(
       model: carries the weights during evaluation; its own are overwritten.
       store: the eval split; its first clients (in the order of their hashes) are used.
     """
-    clients = list(store.read_many(store.references()[:MAXIMUM_CLIENTS]))
+    clients = list(store.read_many(store[:MAXIMUM_CLIENTS]))
     labels = np.concatenate([client.labels for client in clients])
     features = {
         name: np.concatenate([client.features[name] for client in clients])

@@ -10,8 +10,9 @@ import dp_accounting
 import numpy as np
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
-from privet.components.shared.storage import ClientReference, ClientStore
-from privet.components.train.accounting import Accountant, epsilon_of, rounds_event
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of
+from privet.components.shared.storage import ClientStore
+from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Engine
 from privet.components.train.sampling import Sampler
@@ -86,12 +87,11 @@ def train(
       PrivacyError: the engine ran another mechanism than the one planned.
     """
     affordable = _affordable_rounds(mechanism, sampler, config.rounds)
-    clients: list[ClientReference] = store.references()
     state = engine.initialize()
     rounds: list[Round] = []
     for number in range(1, affordable + 1):
         started = time.monotonic()
-        cohort = list(store.read_many(sampler.draw(clients, number)))
+        cohort = list(store.read_many(store[position] for position in sampler.draw(number)))
         state = engine.next(state, cohort, number)
         epsilon = _account(engine.event(state), mechanism, sampler) if mechanism else None
         every = config.evaluate_every
@@ -117,18 +117,20 @@ def _affordable_rounds(mechanism: Mechanism | None, sampler: Sampler, rounds: in
     """How many of the rounds the budget allows: training stops before one that would exceed it."""
     if mechanism is None or mechanism.budget is None:
         return rounds
-    noise, delta = mechanism.noise_multiplier, mechanism.accountant.delta
+    noise, accountant = mechanism.noise_multiplier, mechanism.accountant
 
     def spent(count: int) -> float:
-        return epsilon_of(rounds_event(sampler, noise, count), delta)
+        event = rounds_event(sampler, noise, count, accountant.before)
+        return epsilon_of(event, accountant.delta)
 
     if spent(rounds) <= mechanism.budget:
         return rounds
     affordable = bisect.bisect_right(range(1, rounds + 1), mechanism.budget, key=spent)
     if not affordable:
+        also = "" if accountant.before == NOTHING else " (with the statistics of ingestion)"
         raise ConfigError(
             f"train.privacy.epsilon={mechanism.budget} does not allow a single round: with "
-            f"noise_multiplier={noise} one spends {spent(1):.4g}. Raise either, or leave "
+            f"noise_multiplier={noise} one spends {spent(1):.4g}{also}. Raise either, or leave "
             "noise_multiplier out to have it calibrated."
         )
     return affordable

@@ -80,7 +80,7 @@ def build_loss(schema: Schema) -> tf.keras.losses.Loss:
 def to_functional(model: tf.keras.Model, schema: Schema) -> tff.learning.models.FunctionalModel:
     """The model as TFF's pure functions of its weights, starting from the weights it has."""
     features = {
-        name: tf.TensorSpec((None, *feature.shape), tf.dtypes.as_dtype(feature.dtype))
+        name: tf.TensorSpec((None, *feature.example_shape), tf.dtypes.as_dtype(feature.dtype))
         for name, feature in schema.features.items()
     }
     return tff.learning.models.functional_model_from_keras(
@@ -112,16 +112,28 @@ def assign_weights(model: tf.keras.Model, trainable: Sequence[np.ndarray]) -> No
 
 
 def _check_inputs(model: tf.keras.Model, schema: Schema) -> None:
-    wanted = {name: (None, *feature.shape) for name, feature in schema.features.items()}
-    shapes = {tensor.name.split(":")[0]: tuple(tensor.shape) for tensor in model.inputs}
-    if len(wanted) == 1:  # a single input may have any name: it is fed by position
-        shapes = dict(zip(wanted, shapes.values(), strict=False)) if len(shapes) == 1 else shapes
-    else:
-        shapes = {name: tuple(tensor.shape) for name, tensor in _named_inputs(model).items()}
+    wanted = {name: (None, *feature.example_shape) for name, feature in schema.features.items()}
+    inputs = {tensor.name.split(":")[0]: tensor for tensor in model.inputs}
+    if len(wanted) > 1:
+        inputs = dict(_named_inputs(model))
+    elif len(inputs) == 1:  # a single input may have any name: it is fed by position
+        inputs = dict(zip(wanted, inputs.values(), strict=True))
+    shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
     if shapes != wanted:
         raise ModelError(
             f"the model takes {_shown(shapes)}, but data.features gives {_shown(wanted)}. Make "
             "the names and shapes of its tf.keras.Input layers equal to data.features."
+        )
+    for name, feature in schema.features.items():
+        _check_input_dtype(name, feature.dtype, inputs[name].dtype)
+
+
+def _check_input_dtype(name: str, stored: str, taken: tf.DType) -> None:
+    """Refuses an input that Keras would feed by a cast that cuts values off."""
+    if not (taken.is_floating or np.can_cast(stored, taken.as_numpy_dtype, "safe")):
+        raise ModelError(
+            f"the model takes {name} as {taken.name}, but data.features.{name} is {stored}, of "
+            f'which a cast would cut values off. Use tf.keras.Input(…, dtype="{stored}").'
         )
 
 

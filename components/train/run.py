@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import dp_accounting
 import tensorflow as tf
 
-from privet.components.shared import tasks
+from privet.components.shared import files, layout, noised_statistics, tasks
+from privet.components.shared.errors import PrivacyError
+from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientStore
 from privet.components.shared.user_code import load_function
 from privet.components.train import accounting, loop
@@ -14,6 +17,7 @@ from privet.components.train.aggregation import build_query
 from privet.components.train.config import PrivacyConfig, TrainConfig
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
+from privet.components.train.ledger import write_ledger
 from privet.components.train.model import assign_weights, build_keras_model, check_exportable
 from privet.components.train.sampling import Sampler, build_sampler
 
@@ -49,8 +53,12 @@ def run_training(
     """
     store = ClientStore(examples, "train")
     private = config.privacy.mechanism != "none"
+    if private:
+        _check_learned(store.schema)
     sampler = build_sampler(config.sampling, len(store), private=private, seed=seed)
-    mechanism = _mechanism(config.privacy, sampler, config.rounds) if private else None
+    statistics = _read_statistics(examples)
+    before = noised_statistics.event_of(statistics)
+    mechanism = _mechanism(config.privacy, sampler, config.rounds, before) if private else None
     model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
     check_exportable(model)
     engine = build_engine(
@@ -73,7 +81,7 @@ def run_training(
     finally:
         engine.close()
     assign_weights(model, trained.weights)
-    ledger = accounting.write_ledger(
+    ledger = write_ledger(
         config.privacy,
         sampler,
         mechanism.accountant if mechanism else None,
@@ -81,6 +89,7 @@ def run_training(
         rounds=len(trained.rounds),
         rounds_planned=config.rounds,
         epsilon_by_round=[r.epsilon for r in trained.rounds if r.epsilon is not None],
+        statistics=statistics,
     )
     history = loop.history(
         trained,
@@ -92,15 +101,35 @@ def run_training(
     return TrainingResult(model, ledger, history)
 
 
-def _mechanism(privacy: PrivacyConfig, sampler: Sampler, rounds: int) -> loop.Mechanism:
-    """Calibrates the noise (unless given) and opens an account."""
+def _check_learned(schema: Schema) -> None:
+    """Refuses features whose vocabulary or type tells of clients beside the noised updates."""
+    learned = [
+        name
+        for name, feature in schema.features.items()
+        if feature.learn_vocabulary is not None or name in schema.learned_features
+    ]
+    if learned:
+        raise PrivacyError(
+            f"data.features {', '.join(learned)}: a vocabulary or type that was learned from the "
+            "values of clients is covered by no epsilon (nothing has been trained). Give data."
+            "features with public vocabularies in the configuration, or set "
+            "train.privacy.mechanism: none."
+        )
+
+
+def _read_statistics(examples: str) -> dict[str, Any]:
+    """statistics.json of the examples; empty if they came from elsewhere than ingestion."""
+    path = files.join(examples, layout.STATISTICS)
+    return files.read_json(path) if files.exists(path) else {}
+
+
+def _mechanism(
+    privacy: PrivacyConfig, sampler: Sampler, rounds: int, before: dp_accounting.DpEvent
+) -> loop.Mechanism:
+    """Calibrates the noise (unless given) and opens an account, with what came before on it."""
     assert privacy.delta is not None  # PrivacyConfig checks it
-    accounting.check_delta(privacy.delta, sampler.population)
-    noise = privacy.noise_multiplier
-    if noise is None:
-        assert privacy.epsilon is not None
-        noise = accounting.calibrate_noise(sampler, rounds, privacy.epsilon, privacy.delta)
-    return loop.Mechanism(noise, accounting.Accountant(privacy.delta), privacy.epsilon)
+    noise = accounting.plan_noise(privacy, sampler, rounds, before)
+    return loop.Mechanism(noise, accounting.Accountant(privacy.delta, before), privacy.epsilon)
 
 
 def _query(privacy: PrivacyConfig, mechanism: loop.Mechanism | None, sampler: Sampler) -> Any:

@@ -6,16 +6,13 @@ disagree: amplification by sampling is claimed by the object that flips the coin
 
 import dataclasses
 import secrets
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import dp_accounting
 import numpy as np
 
 from privet.components.shared.errors import ConfigError
 from privet.components.train.config import SamplingConfig
-
-Client = TypeVar("Client")
 
 
 class Sampler(Protocol):
@@ -29,8 +26,8 @@ class Sampler(Protocol):
     def expected_cohort(self) -> float:
         """Mean number of clients in a cohort: the fixed denominator of the aggregate."""
 
-    def draw(self, clients: Sequence[Client], round_number: int) -> list[Client]:
-        """The cohort of a round."""
+    def draw(self, round_number: int) -> np.ndarray:
+        """The cohort of a round: positions in the population, int64 [cohort], ascending."""
 
     def account(self, mechanism: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
         """The event of one round, given the mechanism's event on a cohort."""
@@ -50,10 +47,10 @@ class AllClients:
         """The whole population."""
         return float(self.population)
 
-    def draw(self, clients: Sequence[Client], round_number: int) -> list[Client]:
-        """All clients, in their order."""
+    def draw(self, round_number: int) -> np.ndarray:
+        """Every position."""
         del round_number
-        return list(clients)
+        return np.arange(self.population)
 
     def account(self, mechanism: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
         """The mechanism's own event: no amplification."""
@@ -95,11 +92,15 @@ class PoissonSampler:
         """Mean number of clients in a cohort."""
         return float(self.cohort_size)
 
-    def draw(self, clients: Sequence[Client], round_number: int) -> list[Client]:
-        """The clients whose coin came up; possibly none."""
+    def draw(self, round_number: int) -> np.ndarray:
+        """Positions of the clients whose coin came up; possibly none.
+
+        Every coin is really flipped (5 ms for a million). A binomial count and a choice of so
+        many would be equal in law, but save too little to give up what one can see is right.
+        """
         entropy = secrets.randbits(256) if self.seed is None else [self.seed, round_number]
-        flips = np.random.default_rng(entropy).random(len(clients)) < self.probability
-        return [client for client, chosen in zip(clients, flips, strict=True) if chosen]
+        flips = np.random.default_rng(entropy).random(self.population) < self.probability
+        return np.flatnonzero(flips)
 
     def account(self, mechanism: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
         """The mechanism on a Poisson sample."""

@@ -67,25 +67,30 @@ def check_servable(servable: str, schema: Schema, config: InfraConfig) -> dict[s
 def sample_inputs(schema: Schema, examples: int) -> dict[str, np.ndarray]:
     """Seeded inputs inside each feature's public range ([-1, 1] where it has none)."""
     generator = np.random.default_rng(0)
-    inputs = {}
+    inputs: dict[str, np.ndarray] = {}
     for name, feature in schema.features.items():
         low, high = _range(feature)
-        shape = (examples, *feature.shape)
-        if feature.dtype == "int64":
-            inputs[name] = generator.integers(
-                math.ceil(low), math.floor(high), shape, endpoint=True
-            )
+        shape = (examples, *feature.example_shape)
+        if feature.dtype == "float32":
+            inputs[name] = generator.uniform(low, high, shape).astype(np.float32)
         else:
-            inputs[name] = generator.uniform(low, high, shape).astype(feature.dtype)
+            inputs[name] = generator.integers(
+                math.ceil(low), math.floor(high), shape, feature.dtype, endpoint=True
+            )
     return inputs
 
 
 def _range(feature: FeatureConfig) -> tuple[float, float]:
     """The feature's public range; an end that it leaves open is at 1 or -1, or 1 beyond.
 
-    Integers without a range are 0 or 1: they are often indices, of which -1 is none.
+    Integers without a range are 0 or 1: they are often indices, of which -1 is none. A uint8 has
+    its dtype's range, an index that of its vocabulary.
     """
+    if feature.is_text:
+        return feature.index_range
     low, high = feature.minimum, feature.maximum
+    if feature.dtype == "uint8":
+        return max(low or 0.0, 0.0), 255.0 if high is None else min(high, 255.0)
     if low is None:
         start = 0.0 if feature.dtype == "int64" else -1.0
         low = start if high is None else min(start, high - 1.0)
@@ -129,9 +134,13 @@ def _check_server(
         "REST predict (rows)": by_row,
         "gRPC predict": by_grpc,
     }
-    if engine == "saved_model":  # TFLite cannot parse tf.Examples
+    if engine == "saved_model":  # TFLite cannot parse tf.Examples, which hold flat lists only
+        flat_rows = [
+            {name: value[i].ravel().tolist() for name, value in inputs.items()}
+            for i in range(config.requests)
+        ]
         calls |= {
-            f"REST {key}": functools.partial(_of_examples, rest, key, rows, wanted)
+            f"REST {key}": functools.partial(_of_examples, rest, key, flat_rows, wanted)
             for key in (signatures.CLASSIFY, signatures.REGRESS)
             if key in _signature_keys(rest)
         }

@@ -53,7 +53,9 @@ def write_store(
             by_shard[storage.shard_of(client.client_id, shards)].append(record)
         for shard in range(shards):
             folder = storage.split_directory(str(directory), split)
-            storage.write_shard(folder, shard, shards, by_shard[shard])
+            with storage.ShardWriter(folder, shard, shards) as writer:
+                for record in by_shard[shard]:
+                    writer.write(*record)
     return str(directory)
 
 
@@ -147,10 +149,42 @@ def dense(units: int) -> Callable[[], Any]:
     return build
 
 
+def image() -> Any:
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((28, 28), name="image", dtype="uint8")
+    value = layers.Reshape((28, 28, 1))(layers.Rescaling(1 / 255)(inputs))
+    value = layers.Conv2D(8, 3, strides=2, activation="relu")(value)
+    return tf.keras.Model(inputs, layers.Dense(3)(layers.Flatten()(value)))
+
+
+def text() -> Any:
+    """Four words of a vocabulary of 5 (0 is padding, 6 an unknown word) and a number alone."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    words = tf.keras.Input((4,), name="words", dtype="int64")
+    age = tf.keras.Input((), name="age", dtype="uint8")
+    value = layers.Flatten()(layers.Embedding(7, 16)(words))
+    scaled = layers.Reshape((1,))(layers.Rescaling(1 / 100)(age))
+    return tf.keras.Model([words, age], layers.Dense(3)(layers.concatenate([value, scaled])))
+
+
 @pytest.fixture(scope="session")
 def kinds(schema_of: Any) -> dict[str, SimpleNamespace]:
     """name -> how to build a model, and its schema."""
     words = {"columns": "word_{0..3}", "dtype": "int64", "minimum": 0, "maximum": 49}
+    pixels = {"columns": "image", "dtype": "uint8", "shape": [28, 28], "encoding": "image"}
+    texts = {
+        "columns": "text",
+        "dtype": "int64",
+        "shape": [4],
+        "vocabulary": ["a", "b", "c", "d", "e"],
+        "tokens": "words",
+        "unknown": "index",
+    }
+    age = {"columns": "age", "dtype": "uint8", "shape": [], "maximum": 99}
     return {
         name: SimpleNamespace(build=build, schema=schema)
         for name, build, schema in [
@@ -159,6 +193,8 @@ def kinds(schema_of: Any) -> dict[str, SimpleNamespace]:
             ("binary", dense(1), schema_of({"x": 6}, 2, names=["no", "yes"])),
             ("other_binary", dense(1), schema_of({"x": 6}, 2, names=["no", "yes"])),
             ("regression", dense(1), schema_of({"x": 6}, None)),
+            ("image", image, schema_of({"image": pixels}, 3)),
+            ("text", text, schema_of({"words": texts, "age": age}, 3)),
         ]
     }
 

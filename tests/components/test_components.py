@@ -119,7 +119,7 @@ def build(place: Path, accuracy: float) -> list[Any]:
     gate = GateConfig.from_mapping(
         {"rules": [{"metric": "compressed.accuracy", "lower_bound": accuracy}]}
     )
-    ingest = ClientExampleGen(data)
+    ingest = ClientExampleGen(data, str(place / "state"))
     examples = ingest.outputs["examples"]
     train = FederatedTrainer(examples, str(place / "model.py"), "build_model", training)
     compress = ModelCompressor(train.outputs["model"], examples, CompressConfig())

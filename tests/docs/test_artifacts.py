@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import dp_accounting
 import numpy as np
 import pytest
@@ -14,14 +13,17 @@ import pytest
 from privet.components.compress.report import compression_report
 from privet.components.compress.sizes import directory_sizes, file_sizes
 from privet.components.evaluate.metrics import ClientMetrics, Summary, evaluation
-from privet.components.ingest import transforms
+from privet.components.ingest import run, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared import artifacts, files, layout, storage
 from privet.components.train import accounting, loop
 from privet.components.train.config import PrivacyConfig, TrainConfig
+from privet.components.train.ledger import write_ledger
 from privet.components.train.sampling import AllClients
 from privet.components.validate import rules
 from privet.components.validate.config import GateConfig
+from privet.pipeline.beam import beam_arguments
+from privet.pipeline.config import BeamConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ARTIFACTS = (DOCS / "artifacts.md").read_text(encoding="utf-8")
@@ -73,14 +75,17 @@ def client_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "client_id": "client",
             "features": {"x": {"columns": "x", "minimum": 0, "maximum": 16}},
             "label": {"column": "digit", "classes": 2},
-            "max_rejected_fraction": 0.5,
+            "client_ids": "exact",
+            "split": {"eval": 0.5, "seed": 1},  # puts one client on each side
+            "max_reject_fraction": 0.5,
             "shards": 2,
         }
     )
     output = folder / "examples"
-    with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as run:
-        transforms.ingest(run, [str(folder / "rows.csv")], config, str(output))
-    storage.write_schema(str(output), config.schema)
+    arguments = beam_arguments(BeamConfig())
+    run.ingest_to(
+        config, str(output), str(folder / "state"), lambda: transforms.pipeline_of(arguments)
+    )
     return output
 
 
@@ -93,6 +98,8 @@ def test_statistics_and_rejects(client_examples: Path) -> None:
     shown = examples(ARTIFACTS)
     written = files.read_json(str(client_examples / layout.STATISTICS))
     assert_same_keys(shown["statistics.json"], written)
+    summary = files.read_json(str(client_examples / layout.REJECTS))
+    assert_same_keys(shown["rejects/summary.json"], summary)
     (reject,) = [
         json.loads(line)
         for path in client_examples.glob("rejects/*.jsonl")
@@ -132,7 +139,7 @@ def ledger(mechanism: str) -> dict[str, Any]:
         for _ in range(2):
             account.compose(sampler.account(dp_accounting.GaussianDpEvent(3.0)))
             spent.append(account.epsilon())
-    return accounting.write_ledger(
+    return write_ledger(
         config,
         sampler,
         account,
@@ -261,6 +268,7 @@ def test_only_known_examples_are_shown() -> None:
     assert set(examples(ARTIFACTS)) == parsed_only | {
         "schema.json",
         "statistics.json",
+        "rejects/summary.json",
         "rejects/*.jsonl",
         "privacy_ledger.json",
         "privacy_ledger.json without privacy",

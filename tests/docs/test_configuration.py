@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import yaml
 
+from privet.components.ingest.config import IngestConfig
 from privet.components.shared.configuration import Config
 from privet.pipeline.config import PipelineConfig, load_config
 
@@ -63,10 +64,9 @@ def literals_in(annotation: Any) -> Iterator[str]:
         yield from literals_in(part)
 
 
-def example() -> str:
-    """The complete example."""
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    return block
+def examples() -> list[str]:
+    """The complete example, and after it those of sections that exclude some of its keys."""
+    return re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def keys_of(value: Any, prefix: str = "") -> Iterator[str]:
@@ -90,16 +90,21 @@ def test_every_key_is_documented_and_no_other() -> None:
 @pytest.mark.parametrize(("key", "field"), list(fields()))
 def test_the_documented_default_is_the_real_one(key: str, field: msgspec.structs.FieldInfo) -> None:
     cell = documented()[key]["default"].strip()
-    if field.default is msgspec.NODEFAULT:
+    if field.required:
         assert cell == _REQUIRED
         return
     assert cell != _REQUIRED
+    default = field.default
+    if default is msgspec.NODEFAULT:
+        default = field.default_factory()
+    if isinstance(default, tuple):
+        default = list(default)  # as YAML writes it
     stated = yaml.safe_load(cell.strip("`"))
-    if isinstance(field.default, Config):
-        assert type(field.default).from_mapping(stated) == field.default
+    if isinstance(default, Config):
+        assert type(default).from_mapping(stated) == default
     else:
-        assert stated == field.default
-        assert type(stated) is type(field.default)
+        assert stated == default
+        assert type(stated) is type(default)
 
 
 @pytest.mark.parametrize(("key", "field"), list(fields()))
@@ -113,15 +118,22 @@ def test_the_documented_type_names_every_allowed_word(
 
 def test_the_complete_example_loads(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(example(), encoding="utf-8")
+    path.write_text(examples()[0], encoding="utf-8")
     tmp_path.joinpath("model.py").write_text("def build_model():\n    ...\n", encoding="utf-8")
     config = load_config(path)
     assert config.train.privacy.epsilon == 4
     assert config.data.files == (str(tmp_path / "data/digits-*.csv"),)
 
 
-def test_the_complete_example_has_every_key() -> None:
-    assert set(keys_of(yaml.safe_load(example()))) == {key for key, _ in fields()}
+@pytest.mark.parametrize("other", examples()[1:])
+def test_the_other_examples_load(other: str) -> None:
+    section = yaml.safe_load(other)["data"]
+    IngestConfig.from_mapping({"label": {"column": "outcome"}, **section})
+
+
+def test_the_examples_have_every_key() -> None:
+    shown = {key for one in examples() for key in keys_of(yaml.safe_load(one))}
+    assert shown == {key for key, _ in fields()}
 
 
 def test_every_struct_is_named_with_its_file() -> None:

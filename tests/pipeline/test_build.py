@@ -112,7 +112,7 @@ def test_wrong_wiring_fails_at_build(project, tmp_path):
     from privet.components.ingest.component import ClientExampleGen
 
     config = project.load()
-    examples = ClientExampleGen(config.data).outputs["examples"]
+    examples = ClientExampleGen(config.data, str(tmp_path)).outputs["examples"]
     with pytest.raises(TypeError, match="FederatedModel"):
         ModelCompressor(model=examples, examples=examples, config=config.compress)
 

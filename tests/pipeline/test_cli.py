@@ -21,7 +21,9 @@ def privet(*arguments, **options):
     )
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "report", "serve"])
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "report", "serve", "export-clients", "import-clients"]
+)
 def test_help_needs_no_heavy_import(command):
     code = (
         "import sys\n"

@@ -12,9 +12,10 @@ from privet.components.compress.quantize import quantize_weights
 from privet.components.shared import signatures
 from privet.components.validate.infra import sample_inputs
 
-KINDS = ("convolutional", "embedding", "binary", "regression")
+KINDS = ("convolutional", "embedding", "binary", "regression", "image", "text")
 CASES = [("convolutional", scheme) for scheme in ("float32", "float16", "int8_weights")]
 CASES += [(kind, "int8_weights") for kind in KINDS[1:]] + [("embedding", "float16")]
+CASES += [("image", "float16"), ("image", "float32")]
 
 
 def saved_model_answer(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -44,7 +45,7 @@ def test_saved_model_and_tflite_give_the_same_answers(
 
     output = "prediction" if kind == "regression" else "scores"
     assert answer.keys() == wanted.keys() == {output}
-    units = 3 if kind in ("convolutional", "embedding") else 1
+    units = 1 if kind in ("binary", "regression") else 3
     assert wanted[output].shape == (32, units)
     assert np.ptp(wanted[output]) > 0.01  # answers differ, so that equality means something
     np.testing.assert_allclose(answer[output], wanted[output], atol=1e-6)
@@ -57,7 +58,7 @@ def test_servable_answers_as_the_rounded_keras_model(
     inputs = sample_inputs(kinds[kind].schema, 8)
     ((_, answer),) = saved_model_answer(servable(kind, scheme), inputs).items()
     model = load_model(trained(kind), scheme)
-    outputs = model(inputs if len(inputs) > 1 else inputs["x"], training=False)
+    outputs = model(inputs if len(inputs) > 1 else next(iter(inputs.values())), training=False)
     if kind == "binary":
         outputs = tf.nn.sigmoid(outputs)
     elif kind != "regression":
@@ -158,10 +159,10 @@ def examples(inputs: dict[str, np.ndarray]) -> tf.Tensor:
     for i in range(len(next(iter(inputs.values())))):
         features = {}
         for name, values in inputs.items():
-            if values.dtype == np.int64:
-                stored = tf.train.Feature(int64_list=tf.train.Int64List(value=values[i]))
+            if values.dtype == np.float32:
+                stored = tf.train.Feature(float_list=tf.train.FloatList(value=values[i].ravel()))
             else:
-                stored = tf.train.Feature(float_list=tf.train.FloatList(value=values[i]))
+                stored = tf.train.Feature(int64_list=tf.train.Int64List(value=values[i].ravel()))
             features[name] = stored
         example = tf.train.Example(features=tf.train.Features(feature=features))
         rows.append(example.SerializeToString())
@@ -174,6 +175,8 @@ def examples(inputs: dict[str, np.ndarray]) -> tf.Tensor:
         ("convolutional", [b"cat", b"dog", b"cow"]),
         ("embedding", [b"0", b"1", b"2"]),
         ("binary", [b"no", b"yes"]),
+        ("image", [b"0", b"1", b"2"]),
+        ("text", [b"0", b"1", b"2"]),
     ],
 )
 def test_classify_gives_every_class_with_its_score(
@@ -191,6 +194,20 @@ def test_classify_gives_every_class_with_its_score(
     assert answer["classes"].numpy().tolist() == [classes] * 4
     np.testing.assert_allclose(answer["scores"], scores, atol=1e-6)
     np.testing.assert_allclose(answer["scores"].numpy().sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [256, -1, 2**40])
+def test_classify_refuses_a_number_that_uint8_would_wrap(
+    kinds: Any, servable: Any, wrong: int
+) -> None:
+    model = tf.saved_model.load(str(servable("image", "int8_weights")))
+    inputs = sample_inputs(kinds["image"].schema, 2)
+    inputs["image"] = inputs["image"].astype(np.int64)
+    inputs["image"][1, 3, 4] = wrong
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image must lie in 0 to 255") as error:
+        model.signatures["classify"](inputs=examples(inputs))
+    assert str(wrong) not in str(error.value)
 
 
 def test_regress_gives_the_value(kinds: Any, servable: Any) -> None:

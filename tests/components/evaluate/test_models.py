@@ -8,8 +8,10 @@ import pytest
 from privet.components.evaluate.models import load_keras, load_servable, servable_fits
 from privet.components.validate.infra import sample_inputs
 
+KINDS = ["convolutional", "embedding", "binary", "regression", "image", "text"]
 
-@pytest.mark.parametrize("kind", ["convolutional", "embedding", "binary", "regression"])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_keras_and_servable_give_the_same_scores(
     kinds: Any, trained: Any, servable: Any, kind: str
 ) -> None:
@@ -46,9 +48,11 @@ def test_one_servable_answers_clients_of_any_size(kinds: Any, servable: Any) -> 
 def test_servable_fits_only_the_features_that_it_was_made_for(
     kinds: Any, servable: Any, schema_of: Any
 ) -> None:
-    for kind in ("convolutional", "embedding", "binary", "regression"):
+    for kind in KINDS:
         folder = str(servable(kind, "int8_weights"))
         fitting = {other for other in kinds if servable_fits(folder, kinds[other].schema)}
         same_features = {"binary", "other_binary", "regression"}
         assert fitting == (same_features if kind in same_features else {kind})
     assert not servable_fits(str(servable("binary", "int8_weights")), schema_of({"z": 6}, 2))
+    wrong_type = schema_of({"image": {"columns": "image", "shape": [28, 28]}}, 3)
+    assert not servable_fits(str(servable("image", "int8_weights")), wrong_type)

@@ -17,6 +17,7 @@ CONFIG: dict[str, Any] = {
         "count": {"columns": "count", "dtype": "int64"},
     },
     "label": {"column": "label", "classes": 3},
+    "client_ids": "exact",
     "split": {"column": "split"},
     "shards": 2,
 }
@@ -55,20 +56,22 @@ def ingest(
 ) -> Callable[[IngestConfig], SimpleNamespace]:
     """Runs the executor; gives the store's folder, its statistics and its rejected rows."""
 
-    def run(config: IngestConfig) -> SimpleNamespace:
+    def run(config: IngestConfig, state: Path | None = None) -> SimpleNamespace:
         from privet.components.ingest.component import Executor
         from privet.components.shared.artifacts import ClientExamples
 
         folder = tmp_path_factory.mktemp("examples")
         artifact = ClientExamples()
         artifact.uri = str(folder)
-        run.folder = folder  # type: ignore[attr-defined] # for runs that fail
+        state = state or tmp_path_factory.mktemp("state")
+        run.folder, run.state = folder, state  # type: ignore[attr-defined] # for runs that fail
         context = Executor.Context(beam_pipeline_args=beam_options, tmp_dir=str(folder))
-        properties = {"config": config.to_json()}
+        properties = {"config": config.to_json(), "state": str(state)}
         Executor(context).Do({}, {"examples": [artifact]}, properties)
         return SimpleNamespace(
             directory=str(folder),
             statistics=files.read_json(f"{folder}/statistics.json"),
+            summary=files.read_json(f"{folder}/rejects/summary.json"),
             rejects=rejected(folder),
             artifact=artifact,
         )

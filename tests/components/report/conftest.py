@@ -51,7 +51,18 @@ def full_facts(rounds: int = 30) -> dict[str, Any]:
                     "labels": {str(label): 120 + 17 * (label % 5) for label in range(10)},
                 },
             },
-            "rejected": {"rows": 3, "reasons": {"wrong_shape": 2, "unknown_label": 1}},
+        },
+        "rejects": {
+            "schema": 1,
+            "private": False,
+            "rows": 1800,
+            "refused": 3,
+            "reasons": {"wrong_shape": 2, "unknown_label": 1},
+            "first": [],
+            "corrupt_files": [],
+            "empty_clients": 0,
+            "clients_in_two_splits": 0,
+            "clients_too_small": 4,
         },
         "ledger": {
             "schema": 1,
@@ -213,6 +224,23 @@ def full_facts(rounds: int = 30) -> dict[str, Any]:
     }
 
 
+def partition(clients: int, labels: list[str], shown: int = 60) -> dict[str, Any]:
+    """What ingest writes of clients that it made itself."""
+    names = [f"client-{number:04d}" for number in range(min(clients, shown))]
+    counts = {
+        label: [(7 * column + 3 * row) % 5 * (row + 1) for column in range(len(names))]
+        for row, label in enumerate(labels)
+    }
+    return {"kind": "dirichlet", "clients": clients, "shown": names, "labels": counts}
+
+
+def partitioned_facts() -> dict[str, Any]:
+    """A run on simulated clients."""
+    facts = full_facts()
+    facts["statistics"]["partition"] = partition(250, [str(label) for label in range(10)])
+    return facts
+
+
 def crowded_facts() -> dict[str, Any]:
     """A long regression run with long names and large numbers: what strains the layout."""
     facts = full_facts(rounds=1000)
@@ -238,6 +266,7 @@ def crowded_facts() -> dict[str, Any]:
     for split in splits.values():
         split["clients"] *= 10_000
         split["labels"] = {f"a label with a long name {label}": 1 + label for label in range(60)}
+    facts["statistics"]["partition"] = partition(2_500_000, list(splits["train"]["labels"]))
     return facts
 
 
@@ -289,6 +318,11 @@ def facts() -> dict[str, Any]:
 @pytest.fixture
 def private_run() -> RunFacts:
     return RunFacts(**full_facts())
+
+
+@pytest.fixture
+def partitioned_run() -> RunFacts:
+    return RunFacts(**partitioned_facts())
 
 
 @pytest.fixture

@@ -229,7 +229,9 @@ def test_figures_take_the_colours_of_the_scheme(browser: Browser, report: Path) 
     assert colours == ["rgb(93, 100, 112)", "rgb(155, 163, 176)"]
 
 
-@pytest.mark.parametrize("run", ["private_run", "crowded_run", "run_without_privacy"])
+@pytest.mark.parametrize(
+    "run", ["private_run", "partitioned_run", "crowded_run", "run_without_privacy"]
+)
 @pytest.mark.parametrize("width", [320, 390, 768, 1200])
 def test_page_fits_the_window_without_scrolling_sideways(
     browser: Browser, run: str, request: pytest.FixtureRequest, tmp_path: Path, width: int
@@ -247,7 +249,34 @@ def test_open_tables_show_every_column_on_a_phone(browser: Browser, report: Path
     assert browser.evaluate(cut) == []
 
 
-@pytest.mark.parametrize("run", ["private_run", "crowded_run"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_cells_of_the_partition_get_stronger_with_their_examples(
+    browser: Browser, partitioned_run: RunFacts, tmp_path: Path, scheme: str
+) -> None:
+    browser.open(written(partitioned_run, tmp_path), scheme, DESKTOP)
+    place = """(() => {
+      const figure = document.querySelector('svg[aria-labelledby^=partition]');
+      figure.scrollIntoView({block: 'center'});
+      return [...figure.querySelectorAll('path')].filter(path => path.style.opacity !== '')
+        .map(path => {
+          const point = path.getPointAtLength(0);
+          const at = new DOMPoint(point.x, point.y).matrixTransform(path.getScreenCTM());
+          return [at.x + 2, at.y + 5];
+        });
+    })()"""
+    places = browser.evaluate(place)
+    shot = browser.screenshot()
+    ground = (255, 255, 255) if scheme == "light" else (22, 25, 30)
+    strengths = [
+        sum(abs(a - b) for a, b in zip(shot.getpixel((round(x), round(y))), ground, strict=True))
+        for x, y in places
+    ]
+    assert len(strengths) == 4  # the strongest colour is opaque
+    assert strengths == sorted(strengths)
+    assert strengths[0] > 40
+
+
+@pytest.mark.parametrize("run", ["private_run", "partitioned_run", "crowded_run"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_texts_of_figures_are_neither_cut_nor_on_top_of_each_other(
     browser: Browser,

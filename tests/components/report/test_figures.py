@@ -11,6 +11,7 @@ import pytest
 
 from privet.components.report import figures, wording
 from privet.components.report.figures import ClientHistogram, VariantSize
+from privet.components.report.partition import ClientLabels, clients_by_label
 
 HOSTILE = "<script>alert(1)</script> & $x^2$"
 EDGES, COUNTS = [0.0, 0.25, 0.5, 0.75, 1.0], [0, 0, 3, 7]
@@ -28,6 +29,9 @@ DRAWN: dict[str, Callable[[], str]] = {
         [VariantSize("float32", 4100, 3600), VariantSize("int8_weights", 1900, 1150, served=True)],
     ),
     "labels": partial(figures.label_shares, {"train": {"0": 3, "1": 1}, "eval": {"0": 1, "1": 1}}),
+    "partition": partial(
+        clients_by_label, ClientLabels(["client-0000"], {"0": [3], "1": [0]}, [3], 200, 2)
+    ),
 }
 
 
@@ -83,6 +87,7 @@ def test_hostile_names_stay_text_and_dollars_are_no_formula() -> None:
         figures.client_distribution([ClientHistogram("a", EDGES, COUNTS, None, HOSTILE)], "m"),
         figures.variant_sizes([VariantSize(HOSTILE, 1, 1)]),
         figures.label_shares({"train": {"$x^2$": 1, "<b>": 2}}),
+        clients_by_label(ClientLabels([HOSTILE], {"<b>": [1]}, [1], 1, 1)),
     ]
     for svg in drawn:
         assert "<script" not in svg
@@ -102,6 +107,17 @@ def test_epsilon_is_rounded_up_and_its_target_named() -> None:
     shown = texts(figures.epsilon_over_rounds([1.0, 3.9901], 4.5))
     assert "4.00" in shown
     assert "target 4.5" in shown
+
+
+def test_epsilon_starts_from_what_was_spent_before_the_first_round() -> None:
+    assert "Epsilon rises from 0.41 to 1.20 over 2 rounds" in figures.epsilon_over_rounds(
+        [0.8, 1.2], before=0.405
+    )
+
+
+def test_noised_counts_below_nothing_are_drawn_as_nothing() -> None:
+    noised, plain = ({"train": {"0": 3, "1": one}, "eval": {"0": one}} for one in (-5, 0))
+    assert figures.label_shares(noised) == figures.label_shares(plain)
 
 
 def test_single_round_can_be_drawn() -> None:

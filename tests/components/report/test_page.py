@@ -127,6 +127,80 @@ def test_every_figure_has_a_table(private_run: RunFacts) -> None:
         assert "<table" in figure
 
 
+def test_simulated_clients_are_said_drawn_and_listed(partitioned_run: RunFacts) -> None:
+    document = render(partitioned_run)
+    text = readable(document)
+    for words in (
+        "The clients are simulated: Privet divided the rows itself, with skewed labels (Dirichlet)",
+        "Drawn are 60 of 250 clients. Exact counts: not private.",
+        "Client All 0 1 2 3 4 5 6 7 8 9 client-0000 120 0 6 3 16 10 0 21 8 36 20 client-0001",
+    ):
+        assert words in text
+    found = re.findall(r"<figure.*?</figure>", document, re.DOTALL)
+    assert len(found) == 6
+    assert all("<table" in figure for figure in found)
+    parser = Nesting()
+    parser.feed(document)
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_real_clients_are_not_called_simulated(private_run: RunFacts) -> None:
+    assert "imulated" not in readable(render(private_run))
+
+
+def test_counts_of_simulated_clients_are_marked_beside_private_statistics(
+    partitioned_run: RunFacts,
+) -> None:
+    statistics = {**(partitioned_run.statistics or {}), "private": True}
+    document = render(RunFacts("a", "b", statistics=statistics))
+    data = document[document.index('<section id="data">') :]
+    assert "exact, not covered by ε" in data
+    assert "Keep this page inside the trust boundary." in data
+    del statistics["partition"]
+    assert "not covered by ε" not in readable(render(RunFacts("a", "b", statistics=statistics)))
+
+
+def with_noised_statistics(facts: dict[str, Any]) -> RunFacts:
+    """The run, had its statistics been released with noise."""
+    one = {"sensitivity": 1, "standard_error": 12.5}
+    mechanism = {
+        "epsilon": 0.5,
+        "delta": 1e-6,
+        "max_examples_per_client": 20,
+        "statistics": {"clients": one, "examples": {**one, "standard_error": 250.25}},
+    }
+    labels = {"0": 700, "1": -31}
+    split = {"clients": -3, "examples": 1400, "labels": labels}
+    facts["statistics"] = {"private": True, "mechanism": mechanism, "splits": {"train": split}}
+    parts = [
+        {"what": "statistics", "epsilon": 0.4321, "delta": 1e-5, "clients": ["train", "eval"]},
+        {"what": "training", "epsilon": 3.21, "delta": 1e-5, "clients": ["train"]},
+    ]
+    facts["ledger"] = {**facts["ledger"], "parts": parts, "epsilon_before_rounds": 0.4321}
+    return RunFacts(**facts)
+
+
+def test_noised_statistics_are_listed_with_what_they_spent(facts: dict[str, Any]) -> None:
+    page = render(with_noised_statistics(facts))
+    text = readable(page)
+
+    assert "train, eval 0.44 10⁻⁵" in text
+    assert "Training train 3.21 10⁻⁵" in text
+    assert "covers all parts together" in text
+    assert "Epsilon rises from 0.44 to" in page
+    assert "clients to within ±12.5" in text
+    assert "(at most 20 of a client) ±250.2" in text
+    assert "−31" in text
+
+
+def test_exact_statistics_have_no_part_in_the_ledger(private_run: RunFacts) -> None:
+    text = readable(render(private_run))
+
+    assert "covers all parts together" not in text
+    assert "Noised, ε" not in text
+
+
 def test_run_without_guarantee_is_shouted(run_without_privacy: RunFacts) -> None:
     document = render(run_without_privacy)
     assert '<div class="banner banner-alarm" role="alert">' in document
@@ -241,7 +315,9 @@ def test_no_text_of_any_file_becomes_markup(facts: dict[str, Any]) -> None:
     spread = facts["evaluation"]["models"]["float"]["clients"]["accuracy"]
     hostile["evaluation"]["models"][HOSTILE] = {"clients": {HOSTILE: spread}}
     hostile["statistics"]["splits"][HOSTILE] = {"labels": {HOSTILE: 1}}
-    hostile["statistics"]["rejected"]["reasons"][HOSTILE] = 1
+    hostile["rejects"]["reasons"][HOSTILE] = 1
+    labels = {HOSTILE: [1, 2], "0": [3, 4]}
+    hostile["statistics"]["partition"] = {"kind": HOSTILE, "shown": [HOSTILE] * 2, "labels": labels}
     document = render(RunFacts(**hostile))
     assert "<script" not in document
     assert document.count("&lt;script&gt;") > 30

@@ -106,7 +106,7 @@ ingest_configs = st.builds(
     format=st.sampled_from([None, "csv", "parquet"]),
     split=st.fixed_dictionaries({"eval": fractions, "test": fractions, "seed": st.integers(0)}),
     max_examples_per_client=st.none() | st.integers(1, 10**9),
-    max_rejected_fraction=st.floats(0, 1),
+    max_reject_fraction=st.floats(0, 1),
     allow_empty_clients=st.booleans(),
     shards=st.integers(1, 99999),
 )

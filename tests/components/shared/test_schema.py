@@ -22,7 +22,7 @@ def test_ranges_of_columns_are_expanded_in_order(columns: Any, names: tuple[str,
     feature = FeatureConfig.from_mapping({"columns": columns})
 
     assert feature.column_names == names
-    assert feature.shape == (len(names),)
+    assert feature.example_shape == (len(names),)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,33 @@ def test_ranges_of_columns_are_expanded_in_order(columns: Any, names: tuple[str,
 def test_feature_refuses(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         FeatureConfig.from_mapping(values)
+
+
+def test_learned_vocabulary_is_stored_and_marked_as_private(schema_of: Any) -> None:
+    learns = {"columns": "a", "dtype": "int64", "learn_vocabulary": 9}
+    public = {"columns": "b", "dtype": "int64", "vocabulary": ["x"]}
+    schema = schema_of({"a": learns, "b": public}, None)
+    stored = schema.with_learned({"a": ("u", "v")})
+
+    assert schema.learned_features == ()
+    assert stored.learned_features == ("a",)
+    assert stored.features["a"].vocabulary == ("u", "v")
+    assert stored.features["a"].learn_vocabulary is None
+    assert stored.features["a"].index_range == (0, 1)
+    assert stored.features["b"] == schema.features["b"]
+    assert Schema.from_json(stored.to_json()) == stored
+
+
+def test_learned_features_are_those_of_features() -> None:
+    with pytest.raises(ConfigError, match=r"learned_features=\('c',\) must name features"):
+        Schema.from_mapping(
+            {
+                "client_id": "id",
+                "features": {"b": {"columns": "b"}},
+                "label": {"column": "y"},
+                "learned_features": ["c"],
+            }
+        )
 
 
 @pytest.mark.parametrize(

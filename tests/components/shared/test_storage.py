@@ -1,6 +1,10 @@
 """The client store: what goes in comes out, by id, in any order, and damage is noticed."""
 
+import pickle
+import shutil
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from privet.components.shared import storage
 from privet.components.shared.errors import DataError, StoreError
 from privet.components.shared.schema import Schema
-from privet.components.shared.storage import ClientData, ClientStore
+from privet.components.shared.storage import ClientData, ClientStore, ShardWriter
 
 SCHEMA = Schema.from_mapping(
     {
@@ -57,6 +61,14 @@ def same(one: ClientData, other: ClientData) -> bool:
     )
 
 
+def write_shard(directory: Any, records: Iterable[tuple[str, Any]]) -> int:
+    """Writes the only shard of a split: client id, (number of examples, record)."""
+    with ShardWriter(str(directory), 0, 1) as writer:
+        for client_id, (examples, record) in records:
+            writer.write(client_id, examples, record)
+    return len(writer)
+
+
 @given(clients())
 def test_client_survives_encoding(client: ClientData) -> None:
     assert same(storage.decode_client(storage.encode_client(client), SCHEMA), client)
@@ -85,6 +97,12 @@ def test_record_of_another_schema_is_refused(client: Any, schema_of: Any) -> Non
         storage.decode_client(record, schema_of({"z": 2}, 2))
 
 
+@pytest.mark.parametrize("record", [b"", b"no record", b"\x0a\x00"])
+def test_record_of_something_else_is_refused(record: bytes) -> None:
+    with pytest.raises(StoreError, match="a record of the store is not a client's"):
+        storage.decode_client(record, SCHEMA)
+
+
 @settings(max_examples=30)
 @given(st.dictionaries(client_ids, st.tuples(st.integers(0, 9), st.binary(max_size=50))))
 def test_frames_and_index_survive(records: dict[str, tuple[int, bytes]]) -> None:
@@ -93,9 +111,7 @@ def test_frames_and_index_survive(records: dict[str, tuple[int, bytes]]) -> None
     with tempfile.TemporaryDirectory() as directory:
         storage.write_schema(directory, SCHEMA)
         folder = storage.split_directory(directory, "train")
-        written = storage.write_shard(
-            folder, 0, 1, [(key, count, data) for key, (count, data) in records.items()]
-        )
+        written = write_shard(folder, records.items())
         store = ClientStore(directory, "train")
         assert written == len(store) == len(records)
         (path,) = Path(folder).glob("*.tfrecord")
@@ -149,7 +165,7 @@ def test_clients_are_found_by_id_whatever_their_names(
 def test_binary_search_finds_what_the_list_has(directory: str) -> None:
     store = ClientStore(directory, "train")
 
-    assert [store.find(one.client_id) for one in store.references()] == store.references()
+    assert [store.find(one.client_id) for one in store] == list(store)
 
 
 @pytest.mark.parametrize("name", ["nobody", "a", "zzz", "a0 ", "-" * 1000])
@@ -162,7 +178,7 @@ def test_random_access_does_not_depend_on_the_order(
     many: dict[str, ClientData], directory: str
 ) -> None:
     store = ClientStore(directory, "train")
-    references = store.references()
+    references = list(store.references())
     order = np.random.default_rng(1).permutation(len(references))
     shuffled = [references[i] for i in [*order, order[0], order[0]]]
 
@@ -172,10 +188,10 @@ def test_random_access_does_not_depend_on_the_order(
 
 def test_shards_together_hold_every_client_once(directory: str) -> None:
     store = ClientStore(directory, "train")
-    by_shard = [store.references(shard) for shard in store.shards]
+    by_shard = [list(store.references(shard)) for shard in store.shards]
 
     assert len(by_shard) == 4
-    assert [reference for shard in by_shard for reference in shard] == store.references()
+    assert [reference for shard in by_shard for reference in shard] == list(store)
 
 
 def test_shards_are_ordinary_tfrecords(many: dict[str, ClientData], directory: str) -> None:
@@ -199,7 +215,7 @@ def test_raw_column_decodes_in_tensorflow(many: dict[str, ClientData], directory
 
 def test_index_is_memory_mapped(directory: str) -> None:
     store = ClientStore(directory, "train")
-    store.references()
+    assert len(list(store.references())) == 60
 
     mapped = {mapping.path for mapping in psutil.Process().memory_maps()}
     assert set(store.shards) <= mapped
@@ -261,18 +277,131 @@ def test_store_written_again_in_the_same_place_is_read_anew(
     assert [len(c) for c in store.read_many(store.references())] == [3, 2]
 
 
-@pytest.mark.parametrize("name", ["", "a\0"])
+@pytest.mark.parametrize("name", ["", "a\0", "é" * 501])
 def test_client_id_that_the_index_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="must not be empty or end in a NUL"):
-        storage.write_shard(str(tmp_path), 0, 1, [(name, 1, b"record")])
-    assert not list(tmp_path.glob("*.tfrecord"))
+    with pytest.raises(DataError, match=r"id of \d+ bytes: wanted 1 to 1000, and no NUL"):
+        write_shard(tmp_path, {"ann": (1, b"record"), name: (1, b"record")}.items())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shard_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with ShardWriter(str(tmp_path), 0, 1) as writer:
+        writer.write("ann", 1, b"record")
+        assert not any(path.suffix in (".tfrecord", ".index") for path in tmp_path.iterdir())
+    names = {"clients-00000-of-00001.tfrecord", "clients-00000-of-00001.index"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="unpack"):
+        write_shard(tmp_path, [("bob", (1, b"another record")), ("cy", ())])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_client_written_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="written to a shard twice"):
+        write_shard(tmp_path, [(name, (1, b"record")) for name in ("ann", "bob", "ann")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_index_of_other_bytes_is_refused(directory: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(directory, tmp_path / "store"))
+    index = copy / "Split-train" / "clients-00001-of-00004.index"
+    content = index.read_bytes()
+    index.write_bytes(content[:-1])
+    with pytest.raises(StoreError, match=r"00001-of-00004\.index is no whole index"):
+        list(ClientStore(str(copy), "train"))
+    index.write_bytes(b"no index" * 100)
+    with pytest.raises(StoreError, match=r"00001-of-00004\.index is no index"):
+        ClientStore(str(copy), "train")
+
+
+def test_store_is_a_sequence_of_references(directory: str) -> None:
+    store = ClientStore(directory, "train")
+    wanted = list(store.references())
+
+    assert [store[position] for position in range(60)] == wanted
+    assert [store[position] for position in np.arange(-60, 0)] == wanted
+    assert store[5:50:7] == wanted[5:50:7]
+    assert list(reversed(store)) == wanted[::-1]
+    for position in (60, -61):
+        with pytest.raises(IndexError, match=f"position {position} of the 60 clients in 'train'"):
+            store[position]
+
+
+def test_store_keeps_its_files_open_until_it_is_closed_and_no_longer(
+    many: dict[str, ClientData], directory: str
+) -> None:
+    def opened() -> list[str]:
+        return [file.path for file in psutil.Process().open_files() if directory in file.path]
+
+    before = opened()
+    with ClientStore(directory, "train") as store:
+        for _ in range(3):
+            assert len(list(store.read_many(store))) == 60
+        assert len([path for path in opened() if path.endswith(".tfrecord")]) == 4
+        client = store.read(store.find("a0"))
+    assert opened() == before
+    assert same(client, many["a0"])
+    assert same(store.read(store.find("a0")), client)  # it opens them again
+    del store
+    assert opened() == before
+
+
+def test_more_shards_than_files_that_stay_open(
+    write_store: Any, many: dict[str, ClientData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_OPEN_FILES", 2)
+    directory = write_store(tmp_path, SCHEMA, {"train": many.values()}, shards=5)
+    with ClientStore(directory, "train") as store:
+        shuffled = np.random.default_rng(0).permutation(60)
+        for client in store.read_many(store[int(position)] for position in shuffled):
+            assert same(client, many[client.client_id])
+        found = [file.path for file in psutil.Process().open_files() if directory in file.path]
+        assert len([path for path in found if path.endswith(".tfrecord")]) == 2
+
+
+def test_store_is_pickled_as_where_it_is(many: dict[str, ClientData], directory: str) -> None:
+    with ClientStore(directory, "train") as store:
+        store.read(store[0])
+        content = pickle.dumps(store)
+    assert len(content) < 1000
+    with pickle.loads(content) as copy:
+        assert list(copy) == list(store)
+        assert same(copy.read(copy.find("a0")), many["a0"])
+
+
+def test_threads_share_a_store(many: dict[str, ClientData], directory: str) -> None:
+    def read_all(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(60)
+        read = store.read_many(store[int(position)] for position in order)
+        return all(same(client, many[client.client_id]) for client in read)
+
+    with ClientStore(directory, "train") as store, ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read_all, range(16)))
+
+
+def test_images_come_back_without_a_copy(write_store: Any, tmp_path: Path) -> None:
+    schema = Schema.from_mapping(
+        {
+            "client_id": "client",
+            "features": {"image": {"columns": "image", "dtype": "uint8", "shape": [4, 3, 2]}},
+            "label": {"column": "y", "classes": 3},
+        }
+    )
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 2), np.uint8)
+    one = ClientData("ann", {"image": images}, np.arange(5) % 3)
+    with ClientStore(write_store(tmp_path, schema, {"train": [one]}, shards=1), "train") as store:
+        read = store.read(store[0])
+
+    assert same(read, one)
+    assert not read.features["image"].flags.owndata
 
 
 def test_empty_shard_is_a_store_without_clients(tmp_path: Path, write_store: Any) -> None:
     store = ClientStore(write_store(tmp_path, SCHEMA, {"train": []}, shards=2), "train")
 
     assert len(store) == 0
-    assert store.references() == []
+    assert list(store.references()) == []
     with pytest.raises(StoreError, match="no client 'ann'"):
         store.find("ann")
 

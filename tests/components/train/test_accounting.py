@@ -1,20 +1,20 @@
-"""Epsilon against known values, the calibration against its target, and the ledger's words."""
+"""Epsilon against known values, the calibration against its target, the budget's limits."""
 
 import math
-from typing import Any
 
 import dp_accounting
 import pytest
 
 from privet.components.shared.errors import ConfigError, PrivacyError
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
 from privet.components.train import accounting
 from privet.components.train.accounting import (
     Accountant,
     calibrate_noise,
+    check_budget,
     check_delta,
-    epsilon_of,
+    plan_noise,
     rounds_event,
-    write_ledger,
 )
 from privet.components.train.config import PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
@@ -144,72 +144,65 @@ def test_delta_that_allows_publishing_a_client_is_refused(delta: float) -> None:
     check_delta(0.00499, 200)
 
 
-def ledger(sampler: Sampler, noise: float | None, rounds: int = 3, planned: int = 5) -> Any:
-    if noise is None:
-        config, accountant = PrivacyConfig(mechanism="none"), None
-    else:
-        config = PrivacyConfig(mechanism="gaussian", epsilon=9.0, delta=DELTA, clip_norm=0.5)
-        accountant = accounted(sampler, noise, rounds)
-    return write_ledger(
-        config,
-        sampler,
-        accountant,
-        noise_multiplier=noise or 0.0,
-        rounds=rounds,
-        rounds_planned=planned,
-        epsilon_by_round=[] if noise is None else [1.0, 2.0, 3.0],
-    )
+STATISTICS = gaussians(12.0, 6)
 
 
-def test_ledger_says_what_ran_and_under_which_assumptions() -> None:
-    sampler = PoissonSampler(100, 20)
-    written = ledger(sampler, 1.5)
+def test_statistics_and_rounds_are_one_gaussian_over_all_clients() -> None:
+    # Precisions add up: 6 of noise 12 and 30 of noise 5 are one of noise (6/144 + 30/25)^-1/2.
+    noise = (6 / 12.0**2 + 30 / 5.0**2) ** -0.5
+    epsilon = epsilon_of(rounds_event(AllClients(200), 5.0, 30, STATISTICS), DELTA)
 
-    assert written["private"] is True
-    assert written["epsilon"] == epsilon_of(rounds_event(sampler, 1.5, 3), DELTA)
-    assert (written["delta"], written["target_epsilon"]) == (DELTA, 9.0)
-    assert (written["rounds"], written["rounds_planned"]) == (3, 5)
-    assert written["neighbouring_relation"] == "add_or_remove_one_client"
-    assert written["unit"] == "client"
-    assert written["sampling"] == sampler.describe()
-    assert written["mechanism"] == {
-        "kind": "gaussian",
-        "clip_norm": 0.5,
-        "noise_multiplier": 1.5,
-        "denominator": 20.0,
-        "noise_source": "operating system",
-    }
-    assert "PoissonSampledDpEvent" in written["dp_event"]
-    assert written["epsilon_rdp"] >= written["epsilon"]
-    covered = " ".join(written["not_covered"])
-    for thing in ("Evaluation", "statistics", "Other runs", "number of training clients"):
-        assert thing in covered
-    assert any("trusted" in text for text in written["assumptions"])
+    assert gaussian_delta(epsilon, noise) <= DELTA < gaussian_delta(epsilon - 0.002, noise)
 
 
-@pytest.mark.parametrize(("n", "m", "rounds", "noise", "delta", "poisson", "plain"), KNOWN[1:2])
-def test_ledger_of_all_clients_never_prints_the_poisson_epsilon(
-    n: int, m: int, rounds: int, noise: float, delta: float, poisson: float, plain: float
-) -> None:
-    written = ledger(AllClients(n), noise, rounds)
+def test_whole_is_more_than_each_part_and_less_than_their_sum() -> None:
+    sampler = PoissonSampler(200, 50)
+    parts = [epsilon_of(e, DELTA) for e in (STATISTICS, rounds_event(sampler, 1.5, 20))]
+    whole = epsilon_of(rounds_event(sampler, 1.5, 20, STATISTICS), DELTA)
 
-    assert written["epsilon"] == pytest.approx(plain, abs=0.05)
-    assert written["epsilon"] > 4 * poisson
-    assert written["sampling"]["amplification"] is False
-    assert "Poisson" not in written["dp_event"]
+    assert max(parts) < whole < sum(parts)
 
 
-def test_ledger_without_privacy_claims_nothing() -> None:
-    written = ledger(AllClients(3), None)
+def test_accountant_starts_with_what_came_before() -> None:
+    accountant, sampler = Accountant(DELTA, STATISTICS), AllClients(10)
 
-    assert written["private"] is False
-    assert written["epsilon"] is None
-    assert written["delta"] is None
-    assert written["mechanism"] == {"kind": "none"}
-    assert written["not_covered"] == ["Everything: this model carries no privacy guarantee."]
-    assert "mechanism=none" in written["not_private_because"]
-    assert written["epsilon_by_round"] == []
+    assert accountant.epsilon() == epsilon_of(STATISTICS, DELTA) > 0
+    for number in (1, 2):
+        accountant.compose(dp_accounting.GaussianDpEvent(4.0))
+        planned = rounds_event(sampler, 4.0, number, STATISTICS)
+        assert accountant.epsilon() == epsilon_of(planned, DELTA)
+    assert accountant.rounds_event == gaussians(4.0, 2)
 
 
-def test_ledger_of_no_round_has_spent_nothing() -> None:
-    assert ledger(AllClients(3), 1.0, rounds=0)["epsilon"] == 0
+@pytest.mark.parametrize(
+    ("sampler", "share"),
+    [(AllClients(200), 0.3), (AllClients(200), 0.97), (PoissonSampler(200, 50), 0.6)],
+)
+def test_calibration_leaves_room_for_the_statistics(sampler: Sampler, share: float) -> None:
+    target = epsilon_of(STATISTICS, DELTA) / share
+    noise = calibrate_noise(sampler, 10, target, DELTA, STATISTICS)
+
+    assert epsilon_of(rounds_event(sampler, noise, 10, STATISTICS), DELTA) <= target
+    assert epsilon_of(rounds_event(sampler, noise * 0.999, 10, STATISTICS), DELTA) > target
+    assert epsilon_of(rounds_event(sampler, noise, 10), DELTA) < target
+
+
+def test_statistics_that_spend_the_budget_are_a_config_error() -> None:
+    spent = epsilon_of(STATISTICS, DELTA)
+    check_budget(NOTHING, 1e-9, DELTA)
+    check_budget(STATISTICS, spent + 0.01, DELTA)
+    for noise in (None, 3.0):
+        config = PrivacyConfig(
+            mechanism="gaussian", epsilon=spent, delta=DELTA, clip_norm=1.0, noise_multiplier=noise
+        )
+        with pytest.raises(ConfigError, match=r"alone spend .* Raise it, or lower data\.dp_stat"):
+            plan_noise(config, AllClients(10), 5, STATISTICS)
+
+
+def test_configured_noise_is_kept_and_other_noise_calibrated() -> None:
+    def planned(**settings: float) -> float:
+        config = PrivacyConfig(mechanism="gaussian", delta=DELTA, clip_norm=1.0, **settings)
+        return plan_noise(config, AllClients(10), 5, STATISTICS)
+
+    assert planned(noise_multiplier=3.0) == 3.0
+    assert planned(epsilon=4.0) == calibrate_noise(AllClients(10), 5, 4.0, DELTA, STATISTICS)

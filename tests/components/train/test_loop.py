@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
+from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.shared.storage import ClientStore
-from privet.components.train.accounting import Accountant, epsilon_of, rounds_event
+from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.loop import Mechanism, Trained, history, train
 from privet.components.train.sampling import AllClients, PoissonSampler
 
@@ -141,6 +142,33 @@ def test_budget_that_allows_no_round_is_refused(store: ClientStore, train_config
         run(store, train_config(rounds=4), planned=2.0, budget=0.1)
 
 
+def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
+    store: ClientStore, train_config: Any
+) -> None:
+    statistics = gaussians(4.0, 4)  # as much as one round of noise 2
+    budget = epsilon_of(rounds_event(AllClients(8), 2.0, 3), DELTA) + 0.01
+
+    def affordable(budget: float) -> list[float]:
+        engine = CountingEngine(2.0)
+        trained = train(
+            engine,
+            store,
+            AllClients(8),
+            train_config(rounds=5),
+            mechanism=Mechanism(2.0, Accountant(DELTA, statistics), budget),
+            evaluate=lambda weights: {},
+            progress=lambda told: None,
+        )
+        return [one.epsilon for one in trained.rounds if one.epsilon is not None]
+
+    spent = affordable(budget)
+    assert len(spent) == 2  # without the statistics it would be 3
+    assert spent[-1] == pytest.approx(budget - 0.01, abs=0.005)
+    one_round = epsilon_of(rounds_event(AllClients(8), 2.0, 1), DELTA)
+    with pytest.raises(ConfigError, match=r"\(with the statistics of ingestion\)\. Raise"):
+        affordable(one_round + 0.01)
+
+
 @pytest.mark.parametrize("ran", [1.99, 2.1])
 def test_engine_that_ran_other_noise_than_planned_stops_the_run(
     store: ClientStore, train_config: Any, ran: float
@@ -162,9 +190,10 @@ def test_engine_without_noise_stops_a_private_run(
 def test_sampled_cohorts_are_what_the_engine_gets(store: ClientStore, train_config: Any) -> None:
     sampler = PoissonSampler(8, 4, seed=3)
     trained, engine, _ = run(store, train_config(rounds=5), sampler=sampler)
-    names = [reference.client_id for reference in store.references()]
+    names = np.array([reference.client_id for reference in store])
 
-    assert engine.cohorts == [sampler.draw(names, number) for number in range(1, 6)]
+    assert engine.cohorts == [names[sampler.draw(number)].tolist() for number in range(1, 6)]
+    assert len({tuple(cohort) for cohort in engine.cohorts}) > 1
     assert [r.cohort for r in trained.rounds] == [len(cohort) for cohort in engine.cohorts]
 
 

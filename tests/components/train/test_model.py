@@ -106,6 +106,42 @@ def test_model_is_accepted_or_refused_with_what_to_change(
         build_keras_model(build, schema, 0)
 
 
+@pytest.mark.parametrize(
+    ("stored", "taken", "fits"),
+    [
+        ("uint8", "uint8", True),
+        ("uint8", "float32", True),
+        ("uint8", "int64", True),
+        ("int64", "int64", True),
+        ("int64", "float32", True),
+        ("float32", "float16", True),
+        ("float32", "uint8", False),
+        ("float32", "int64", False),
+        ("int64", "int32", False),
+        ("int64", "uint8", False),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_input_that_would_cut_values_off_is_refused(
+    schema_of: Any, stored: str, taken: str, fits: bool, several: bool
+) -> None:
+    def build() -> tf.keras.Model:
+        x = tf.keras.Input((2, 3), name="x", dtype=taken)
+        z = tf.keras.Input((1,), name="z")
+        hidden = layers.Flatten()(layers.Rescaling(0.5)(x))
+        if several:
+            return tf.keras.Model([z, x], layers.Dense(3)(layers.concatenate([hidden, z])))
+        return tf.keras.Model(x, layers.Dense(3)(hidden))
+
+    feature = {"columns": "x", "dtype": stored, "shape": [2, 3]}
+    schema = schema_of({"x": feature} | ({"z": 1} if several else {}), 3)
+    if fits:
+        check_exportable(build_keras_model(build, schema, 0))
+        return
+    with pytest.raises(ModelError, match=rf'x as {taken}, but .*x is {stored}, .*dtype="{stored}"'):
+        build_keras_model(build, schema, 0)
+
+
 def test_initial_weights_follow_the_seed(schema_of: Any) -> None:
     one, again, other = (
         build_keras_model(one_input(), schema_of({"x": 2}, 3), seed).get_weights()

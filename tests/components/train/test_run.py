@@ -1,15 +1,20 @@
 """A whole training run through TFF: model, ledger and history belong together."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from privet.components.shared.errors import ConfigError, PrivacyError
-from privet.components.train.accounting import epsilon_of, rounds_event
+from privet.components.shared import files, layout
+from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
+from privet.components.shared.noised_statistics import describe
+from privet.components.shared.privacy_loss import epsilon_of, gaussians
+from privet.components.train.accounting import rounds_event
 from privet.components.train.run import TrainingResult, run_training
-from privet.components.train.sampling import PoissonSampler
+from privet.components.train.sampling import AllClients, PoissonSampler
 
 pytestmark = pytest.mark.usefixtures("no_worker_left")
 
@@ -107,10 +112,76 @@ def test_calibrated_run_takes_all_its_rounds(place: Path, train_config: Any) -> 
     assert result.ledger["sampling"]["kind"] == "all"
 
 
+@pytest.fixture
+def noised(place: Path, tmp_path: Path) -> Path:
+    """The same place, with statistics that were released with noise."""
+    (tmp_path / "model.py").write_text(MODEL)
+    shutil.copytree(place / "examples", tmp_path / "examples")
+    mechanism = {
+        **describe(12.0, 6),
+        "epsilon": 1.0,
+        "delta": 1e-6,
+        "max_examples_per_client": 3,
+        "clients_covered": ["train", "eval"],
+    }
+    statistics = {"schema": 2, "private": True, "mechanism": mechanism, "splits": {}}
+    files.write_json(str(tmp_path / "examples" / layout.STATISTICS), statistics)
+    return tmp_path
+
+
+def test_budget_covers_noised_statistics_and_training(noised: Path, train_config: Any) -> None:
+    result = run(noised, train_config(rounds=2, privacy={**GAUSSIAN, "epsilon": 3.0}))
+
+    ledger, before = result.ledger, gaussians(12.0, 6)
+    noise = ledger["mechanism"]["noise_multiplier"]
+    whole = rounds_event(AllClients(4), noise, 2, before)
+    assert ledger["epsilon"] == epsilon_of(whole, 1e-5)
+    assert 2.99 < ledger["epsilon"] <= 3.0
+    assert [part["what"] for part in ledger["parts"]] == ["statistics", "training"]
+    assert ledger["epsilon_by_round"][0] > ledger["epsilon_before_rounds"] > 0
+    assert ledger["epsilon_before_rounds"] == epsilon_of(before, 1e-5)
+    assert ledger["rounds"] == 2
+
+
+def test_statistics_that_spent_the_budget_stop_the_run(noised: Path, train_config: Any) -> None:
+    privacy = {**GAUSSIAN, "epsilon": 0.5}
+    with pytest.raises(ConfigError, match=r"epsilon=0\.5 covers the noised statistics"):
+        run(noised, train_config(privacy=privacy))
+
+
+def test_run_without_privacy_lists_noised_statistics(noised: Path, train_config: Any) -> None:
+    ledger = run(noised, train_config(rounds=1)).ledger
+
+    assert ledger["private"] is False
+    assert [part["what"] for part in ledger["parts"]] == ["statistics"]
+
+
 def test_delta_of_one_in_the_number_of_clients_is_refused(place: Path, train_config: Any) -> None:
     privacy = {**GAUSSIAN, "noise_multiplier": 1.0, "delta": 0.25}
     with pytest.raises(PrivacyError, match=r"delta=0\.25 is not below 1 / 4 clients"):
         run(place, train_config(privacy=privacy))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_vocabulary_learned_from_clients_stops_a_private_run_only(
+    place: Path, train_config: Any, tmp_path: Path, stored: bool
+) -> None:
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    schema = json.loads((tmp_path / "examples" / "schema.json").read_text())
+    schema["features"]["words"] = {"columns": "text", "dtype": "int64"}
+    if stored:  # as ingestion leaves it
+        schema["features"]["words"]["vocabulary"] = ["secret"]
+        schema["learned_features"] = ["words"]
+    else:
+        schema["features"]["words"]["learn_vocabulary"] = 10
+    (tmp_path / "examples" / "schema.json").write_text(json.dumps(schema))
+
+    privacy = {**GAUSSIAN, "noise_multiplier": 1.0}
+    with pytest.raises(PrivacyError, match=r"features words: .* covered by no epsilon") as error:
+        run(tmp_path, train_config(privacy=privacy))
+    assert "secret" not in str(error.value)
+    with pytest.raises(ModelError, match="words"):  # not for its vocabulary
+        run(tmp_path, train_config())
 
 
 def test_cohort_larger_than_the_training_clients_is_refused(place: Path, train_config: Any) -> None:

@@ -42,12 +42,14 @@ def candidate(servable: Any, tmp_path: Path) -> Path:
     return Path(shutil.copytree(servable("binary", "int8_weights"), tmp_path / "candidate"))
 
 
+# Two inputs, one of them integers: rows and columns differ most here. Images of bytes; indices of
+# words beside a number without an axis.
+@pytest.mark.parametrize("kind", ["embedding", "image", "text"])
 def test_good_servable_is_blessed_through_both_engines_and_every_api(
-    kinds: Any, servable: Any
+    kinds: Any, servable: Any, kind: str
 ) -> None:
-    # Two inputs, one of them integers: rows and columns differ most here.
-    folder = str(servable("embedding", "int8_weights"))
-    result = check_servable(folder, kinds["embedding"].schema, InfraConfig(requests=5))
+    folder = str(servable(kind, "int8_weights"))
+    result = check_servable(folder, kinds[kind].schema, InfraConfig(requests=5))
 
     assert result["blessed"] is True, result
     tried = {(check["engine"], check["api"]) for check in result["checks"]}
@@ -136,3 +138,35 @@ def test_inputs_are_inside_the_public_range(
     assert minimum is None or np.all(values >= minimum)
     assert maximum is None or np.all(values <= maximum)
     np.testing.assert_array_equal(values, sample_inputs(schema, 4)["x"])
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "low", "high"),
+    [(None, None, 0, 255), (3, None, 3, 255), (None, 9, 0, 9), (7, 7, 7, 7)],
+)
+def test_bytes_take_their_whole_range(
+    minimum: float | None, maximum: float | None, low: int, high: int
+) -> None:
+    feature = {"columns": "x", "dtype": "uint8", "shape": [20, 20]}
+    feature |= {"minimum": minimum, "maximum": maximum}
+    schema = Schema.from_mapping(
+        {"client_id": "c", "features": {"x": feature}, "label": {"column": "y"}}
+    )
+    values = sample_inputs(schema, 20)["x"]
+
+    assert (values.dtype, values.shape) == (np.uint8, (20, 20, 20))
+    assert (values.min(), values.max()) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "unknown", "last"),
+    [("whole", "reject", 2), ("whole", "index", 3), ("words", "reject", 3), ("words", "index", 4)],
+)
+def test_indices_of_a_vocabulary_take_its_range(tokens: str, unknown: str, last: int) -> None:
+    feature = {"columns": "x", "dtype": "int64", "shape": [9], "vocabulary": ["a", "b", "c"]}
+    feature |= {"tokens": tokens, "unknown": unknown}
+    schema = Schema.from_mapping(
+        {"client_id": "c", "features": {"x": feature}, "label": {"column": "y"}}
+    )
+
+    assert set(sample_inputs(schema, 100)["x"].ravel()) == set(range(last + 1))

@@ -1,0 +1,162 @@
+"""The ledger of a run: what it spent on which clients, under which assumptions, and what not.
+
+Parts that concern the same clients compose in sequence: `epsilon` covers all of them together
+and is less than the sum of the parts' own. A held-out client is in the statistics' part only.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from privet.components.shared import noised_statistics
+from privet.components.shared.privacy_loss import epsilon_of
+from privet.components.train.accounting import Accountant
+from privet.components.train.config import PrivacyConfig
+from privet.components.train.sampling import Sampler
+
+_EVALUATION = (
+    "Evaluation on the eval clients (accuracy over rounds, per-client metrics, the gate's "
+    "verdict). These clients do not train, and epsilon does not cover releasing their metrics."
+)
+_OTHER_RUNS = (
+    "Other runs on the same clients: choosing settings by looking at results of several private "
+    "runs spends the sum of their budgets."
+)
+_NUMBER_OF_CLIENTS = "The number of training clients, which is treated as public."
+NOT_COVERED = (
+    _EVALUATION,
+    "Ingestion statistics (counts of clients, examples and labels). They are exact.",
+    _OTHER_RUNS,
+    _NUMBER_OF_CLIENTS,
+)
+NOT_COVERED_WITH_NOISED_STATISTICS = (
+    _EVALUATION,
+    "Counts of refused rows and of left out clients (rejects/). They are exact.",
+    _OTHER_RUNS,
+    "Other ingestions of the same clients: each one (a new span, a changed setting) releases "
+    "statistics anew. Only those of this run's examples are in this ledger.",
+    _NUMBER_OF_CLIENTS,
+)
+ASSUMPTIONS = (
+    "The aggregator is trusted: it sees each client's clipped update before noise is added.",
+    "One client id is one user, and a user's data are under one id only.",
+    "Gaussian noise is drawn in float32 by TensorFlow's generator, seeded by the operating "
+    "system; attacks on floating-point noise (Mironov, 2012) are not modelled.",
+)
+STATISTICS_ASSUMPTIONS = (
+    "Noised statistics: a client is in one split only, and which of its rows are kept does not "
+    "depend on other clients' rows. Their noise comes from the operating system's generator and "
+    "is rounded to whole numbers.",
+)
+
+
+def write_ledger(
+    config: PrivacyConfig,
+    sampler: Sampler,
+    accountant: Accountant | None,
+    *,
+    noise_multiplier: float,
+    rounds: int,
+    rounds_planned: int,
+    epsilon_by_round: Sequence[float],
+    statistics: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of privacy_ledger.json.
+
+    Args:
+      config: what was asked for.
+      sampler: the sampler that drew the cohorts.
+      accountant: what composed the rounds; None for a run without privacy.
+      noise_multiplier: of the mechanism that ran; ignored without privacy.
+      rounds: rounds that ran.
+      rounds_planned: rounds that were configured.
+      epsilon_by_round: epsilon after each round, noised statistics included.
+      statistics: the content of statistics.json; None where there is none.
+    """
+    released = statistics if statistics and statistics.get("private") is True else None
+    common: dict[str, Any] = {
+        "schema": 1,
+        "unit": "client",
+        "trust_model": "central: the aggregator is trusted with individual updates",
+        "sampling": sampler.describe(),
+        "rounds": rounds,
+        "rounds_planned": rounds_planned,
+        "epsilon_by_round": list(epsilon_by_round),
+    }
+    if accountant is None:
+        return {
+            **common,
+            "private": False,
+            "not_private_because": "train.privacy.mechanism=none: updates are neither clipped "
+            "nor noised, and the model may memorize any client",
+            "epsilon": None,
+            "delta": None,
+            "mechanism": {"kind": "none"},
+            "parts": [_statistics_part(released, None)] if released else [],
+            "assumptions": list(STATISTICS_ASSUMPTIONS) if released else [],
+            "not_covered": [
+                "Everything but the noised statistics: the model carries no privacy guarantee."
+                if released
+                else "Everything: this model carries no privacy guarantee."
+            ],
+        }
+    delta = accountant.delta
+    parts = [_statistics_part(released, delta)] if released else []
+    parts.append(
+        {
+            "what": "training",
+            "epsilon": epsilon_of(accountant.rounds_event, delta),
+            "delta": delta,
+            "clients": ["train"],
+            "rounds": rounds,
+        }
+    )
+    return {
+        **common,
+        "private": True,
+        "neighbouring_relation": "add_or_remove_one_client",
+        "epsilon": accountant.epsilon(),
+        "delta": delta,
+        "target_epsilon": config.epsilon,
+        "accountant": "pld",
+        "epsilon_rdp": accountant.epsilon_rdp(),
+        "mechanism": {
+            "kind": "gaussian",
+            "clip_norm": config.clip_norm,
+            "noise_multiplier": noise_multiplier,
+            "denominator": sampler.expected_cohort,
+            "noise_source": "operating system",
+        },
+        "parts": parts,
+        "epsilon_before_rounds": epsilon_of(accountant.before, delta),
+        "dp_event": repr(accountant.event),
+        "assumptions": [*ASSUMPTIONS, *(STATISTICS_ASSUMPTIONS if released else ())],
+        "not_covered": list(NOT_COVERED_WITH_NOISED_STATISTICS if released else NOT_COVERED),
+    }
+
+
+def _statistics_part(statistics: Mapping[str, Any], delta: float | None) -> dict[str, Any]:
+    """What the noised statistics spent of the whole, which clients they are about.
+
+    Args:
+      statistics: the content of a private statistics.json.
+      delta: to state epsilon at; by default the one that the statistics were calibrated to.
+    """
+    mechanism = statistics["mechanism"]
+    at = mechanism["delta"] if delta is None else delta
+    return {
+        "what": "statistics",
+        "epsilon": epsilon_of(noised_statistics.event_of(statistics), at),
+        "delta": at,
+        "clients": mechanism["clients_covered"],
+        "mechanism": {
+            key: mechanism[key]
+            for key in (
+                "kind",
+                "noise_multiplier",
+                "compositions",
+                "epsilon",
+                "delta",
+                "max_examples_per_client",
+            )
+        },
+    }

@@ -1,0 +1,79 @@
+"""Epsilon of Gaussian compositions against the analytic value, and the least noise for one."""
+
+import math
+
+import dp_accounting
+import pytest
+
+from privet.components.shared.errors import ConfigError
+from privet.components.shared.privacy_loss import (
+    NOTHING,
+    epsilon_of,
+    gaussians,
+    in_sequence,
+    least_noise,
+)
+
+DELTA = 1e-6
+
+
+def gaussian_delta(epsilon: float, noise: float) -> float:
+    """Balle, Wang, 2018, "Improving the Gaussian Mechanism", Theorem 8."""
+
+    def below(z: float) -> float:
+        return 0.5 * math.erfc(-z / math.sqrt(2))
+
+    half = 1 / (2 * noise)
+    return below(half - epsilon * noise) - math.exp(epsilon) * below(-half - epsilon * noise)
+
+
+@pytest.mark.parametrize(("noise", "count"), [(4.0, 1), (10.349, 6), (30.0, 100)])
+def test_gaussians_spend_what_one_of_less_noise_spends(noise: float, count: int) -> None:
+    # m mechanisms of multiplier z are one of multiplier z / sqrt(m).
+    epsilon, one = epsilon_of(gaussians(noise, count), DELTA), noise / math.sqrt(count)
+
+    assert gaussian_delta(epsilon, one) <= DELTA < gaussian_delta(epsilon - 0.002, one)
+
+
+@pytest.mark.parametrize("count", [1, 6, 40])
+def test_least_noise_is_the_analytic_one(count: int) -> None:
+    noise = least_noise(lambda one: gaussians(one, count), 1.0, DELTA, advice="")
+    single = noise / math.sqrt(count)
+
+    assert gaussian_delta(1.0, single) <= DELTA < gaussian_delta(1.0, single * 0.999)
+    assert noise == pytest.approx(round(noise, 3), abs=1e-12)
+
+
+def test_published_calibration_is_reached() -> None:
+    # The classic bound sqrt(2 ln(1.25 / delta)) / epsilon (Dwork, Roth, 2014) is never needed.
+    noise = least_noise(lambda one: gaussians(one, 1), 1.0, 1e-5, advice="")
+
+    assert noise == pytest.approx(3.7306, abs=0.002)  # analytic (Balle, Wang, 2018)
+    assert noise < math.sqrt(2 * math.log(1.25 / 1e-5))  # 4.84
+
+
+def test_least_noise_after_something_else_covers_both() -> None:
+    before = gaussians(8.0, 1)
+    noise = least_noise(lambda one: gaussians(one, 4), 1.0, DELTA, before=before, advice="")
+    both = (1 / 8.0**2 + 4 / noise**2) ** -0.5
+
+    assert gaussian_delta(1.0, both) <= DELTA < gaussian_delta(1.0, both * 0.999)
+
+
+def test_target_that_was_spent_before_is_out_of_reach() -> None:
+    before = gaussians(8.0, 1)
+    target = epsilon_of(before, DELTA) - 0.01
+    with pytest.raises(ConfigError, match=r"is spent before\). Ask for less\."):
+        least_noise(
+            lambda one: gaussians(one, 4), target, DELTA, before=before, advice="Ask for less."
+        )
+
+
+def test_sequence_joins_equal_neighbours_and_leaves_nothing_out() -> None:
+    one = dp_accounting.GaussianDpEvent(2.0)
+
+    assert in_sequence(NOTHING, NOTHING) == NOTHING
+    assert in_sequence(one, NOTHING, one) == gaussians(2.0, 2)
+    assert in_sequence(in_sequence(gaussians(2.0, 3), gaussians(5.0, 1)), one) == (
+        dp_accounting.ComposedDpEvent([gaussians(2.0, 3), dp_accounting.GaussianDpEvent(5.0), one])
+    )
