@@ -141,6 +141,10 @@ def import_lines(done: Mapping[str, Any]) -> list[str]:
         for name, feature in config["features"].items():
             shape = f" {feature['shape']}" if feature["shape"] else ""
             lines.append(f"    {name}: {feature['dtype']}{shape} of {feature['columns']}")
+        lines.append(
+            "    NOT private: learned from the clients' rows, so that training with privacy "
+            "refuses this store; give --schema for one that it takes"
+        )
     if done["state"]:
         lines.append(f"  {done['state']} holds the secret salt of this store: keep it apart")
     return lines

@@ -2,6 +2,9 @@
 
 `client_id` is the client, `label` what is to be predicted, every other column a feature. A column
 `split` (in TFF's SQLite files `split_name`) divides the clients if it names eval ones.
+
+The number of classes is learned from the clients' labels, so every feature is marked as learned,
+and training with privacy refuses the store.
 """
 
 import math
@@ -63,10 +66,12 @@ def conventional_config(files: str, file_format: Format | None) -> IngestConfig:
     if first is None:
         raise DataError(f"{portions[0].source} has no row.")
     by_column = SplitConfig(column=split)
+    features = infer_features(types, first, msgspec.structs.replace(config, split=by_column))
     return msgspec.structs.replace(
         config,
         label=LabelConfig(column=LABEL, classes=labels.classes(portions[0].source)),
-        features=infer_features(types, first, msgspec.structs.replace(config, split=by_column)),
+        features=features,
+        learned_features=tuple(sorted(features)),
         split=by_column if "eval" in named else SplitConfig(),
     )
 

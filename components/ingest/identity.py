@@ -13,12 +13,12 @@ import dataclasses
 import functools
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from privet.components.ingest.config import IngestConfig
+from privet.components.ingest.config import IngestConfig, SplitConfig
 from privet.components.shared import files
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.storage import SPLITS, stable_hash, stable_hashes
@@ -27,6 +27,9 @@ SALT_FILE = "client_salt"
 """Name of the salt that a work directory's first run makes."""
 
 _MINIMUM_SALT_BYTES = 16
+
+_REMEMBERED = 1 << 16
+"""Clients whose identity is kept: rows in random order bring the same ones in every batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +40,11 @@ class Identities:
       ids: the store's ids.
       keys: uint64; order and shard of the client in the store.
       splits: uint8, index into storage.SPLITS.
-      choices: uint64; tells the clients apart in the choice among examples.
     """
 
     ids: pa.StringArray
     keys: np.ndarray
     splits: np.ndarray
-    choices: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,29 +61,38 @@ class Identifier:
 
     def identify(self, raw_ids: pa.StringArray) -> Identities:
         """The identities of distinct raw ids."""
-        raw = [raw_id.encode() for raw_id in raw_ids.to_pylist()]
-        ids, key = raw, self._key
+        raw, known = raw_ids.to_pylist(), self._known
+        new = [raw_id for raw_id in raw if raw_id not in known]
+        if len(known) + len(new) > _REMEMBERED:
+            known.clear()
+            new = raw
+        known.update(zip(new, self._identities(new), strict=True))
+        ids, keys, splits = zip(*map(known.__getitem__, raw), strict=True) if raw else ((), (), ())
+        return Identities(
+            pa.array(ids, pa.string()), np.array(keys, np.uint64), np.array(splits, np.uint8)
+        )
+
+    def _identities(self, raw_ids: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+        """Id, key and split of each."""
+        ids = raw = [raw_id.encode() for raw_id in raw_ids]
         if self.config.client_ids == "hashed" and self.salt_file is not None:
+            key = self._key
             ids = [
                 hashlib.blake2b(one, key=key, digest_size=16).hexdigest().encode() for one in raw
             ]
-        return Identities(
-            ids=pa.array(ids, pa.binary()).cast(pa.string()),
-            keys=stable_hashes("shard", each=ids),
-            splits=assign_splits(raw, self.config),
-            choices=stable_hashes("choice", each=raw),
-        )
+        keys = stable_hashes("shard", each=ids).tolist()
+        splits = assign_splits(raw, self.config.split).tolist()
+        return zip((one.decode() for one in ids), keys, splits, strict=True)
 
-    def example_ranks(self, choices: np.ndarray, source: str, numbers: np.ndarray) -> np.ndarray:
+    def example_ranks(self, source: str, numbers: np.ndarray) -> np.ndarray:
         """A pseudo-random rank for each row: the lowest of a client are a uniform choice.
 
-        The rank depends on the secret, the seed, the client, the source's name and the row's
-        number only, so the choice is the same on every runner, and can be made in parts: the
-        lowest of all are among the lowest of each part. AES is the pseudo-random function, on one
-        block per row, so there is no chaining mode.
+        The rank depends on the secret, the seed, the source's name and the row's number only, so
+        the choice is the same on every runner, and can be made in parts: the lowest of all are
+        among the lowest of each part. AES is the pseudo-random function, on one block per row, so
+        there is no chaining mode.
 
         Args:
-          choices: uint64 [rows], of each row's client.
           source: name of the source.
           numbers: int64 [rows], positions in the source.
 
@@ -92,9 +102,8 @@ class Identifier:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
         blocks = np.empty((len(numbers), 2), np.uint64)
-        blocks[:, 0] = choices
+        blocks[:, 0] = stable_hash("source", source)
         blocks[:, 1] = numbers
-        blocks[:, 1] += np.uint64(stable_hash("source", source))
         key = hashlib.blake2b(
             str(self.config.split.seed).encode(), key=self._key, digest_size=16, person=b"choice"
         )
@@ -103,20 +112,24 @@ class Identifier:
         return np.frombuffer(encrypted, np.uint64).reshape(-1, 2)[:, 0].copy()
 
     @functools.cached_property
+    def _known(self) -> dict[str, tuple[str, int, int]]:
+        return {}
+
+    @functools.cached_property
     def _key(self) -> bytes:
         return b"" if self.salt_file is None else read_salt(self.salt_file)
 
 
-def assign_splits(raw_ids: Sequence[bytes], config: IngestConfig) -> np.ndarray:
+def assign_splits(raw_ids: Sequence[bytes], split: SplitConfig) -> np.ndarray:
     """The split of each client by the hash of its id: a stable, uniform division.
 
     Returns:
       uint8 [clients], index into SPLITS.
     """
-    position = stable_hashes("split", config.split.seed, each=raw_ids) / 2.0**64
+    position = stable_hashes("split", split.seed, each=raw_ids) / 2.0**64
     splits = np.full(len(raw_ids), SPLITS.index("train"), np.uint8)
-    splits[position < config.split.eval + config.split.test] = SPLITS.index("test")
-    splits[position < config.split.eval] = SPLITS.index("eval")
+    splits[position < split.eval + split.test] = SPLITS.index("test")
+    splits[position < split.eval] = SPLITS.index("eval")
     return splits
 
 

@@ -150,7 +150,7 @@ def to_rows(parsed: ParsedBatch, numbers: np.ndarray, name: str, identifier: Ide
     return Rows(
         ids=identities.ids.take(pa.array(clients)),
         keys=identities.keys[clients],
-        ranks=identifier.example_ranks(identities.choices[clients], name, numbers[rows]),
+        ranks=identifier.example_ranks(name, numbers[rows]),
         splits=np.where(refused, 0, np.left_shift(1, splits)).astype(np.uint8),
         refused=refused,
         numbers=numbers[rows],

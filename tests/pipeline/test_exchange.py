@@ -337,10 +337,12 @@ def test_file_made_by_tff_is_imported_by_its_column_names(
     printed = capsys.readouterr().out
     assert "inferred from the columns" in printed
     assert "label: 7 classes" in printed
+    assert "training with privacy refuses this store" in printed
     assert "pixels: float32 [16] of pixels" in printed
     schema = storage.read_schema(after)
     assert schema.label.classes == 7
     assert list(schema.features) == ["pixels"]
+    assert schema.learned_features == ("pixels",)
     found = {
         client.features["pixels"].tobytes()
         for split in ("train", "eval")

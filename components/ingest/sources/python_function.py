@@ -1,5 +1,6 @@
 """A Python function of the user's that yields examples: one row each."""
 
+import inspect
 import itertools
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,6 +52,10 @@ def read(portion: Portion, config: IngestConfig, wanted: tuple[str, ...]) -> Ite
 def _rows(config: IngestConfig) -> Iterator[Mapping[str, Any]]:
     python = _python(config)
     function = load_function(python.module_file, python.function)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise DataError(f"{_name(python)} must need no arguments: {error}.") from error
     number = 1
     try:
         made = function()

@@ -24,6 +24,8 @@ def test_columns_are_taken_by_their_names(tmp_path: Path) -> None:
         "count": "int64",
     }
     assert config.split.column is None
+    # The classes are learned from labels.
+    assert config.learned_features == ("count", "x")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from privet.components.ingest import identity
 from privet.components.ingest.identity import (
     Identifier,
     assign_splits,
@@ -73,7 +74,7 @@ def test_missing_or_short_salt_is_refused(tmp_path: Path) -> None:
 
 def test_hash_split_is_close_to_its_fraction(config_of: Any) -> None:
     config = config_of("a.csv", split={"eval": 0.2, "test": 0.1})
-    splits = assign_splits([b"client-%d" % i for i in range(20_000)], config)
+    splits = assign_splits([b"client-%d" % i for i in range(20_000)], config.split)
 
     for split, p in (("eval", 0.2), ("test", 0.1), ("train", 0.7)):
         count = np.count_nonzero(splits == SPLITS.index(split))
@@ -84,36 +85,51 @@ def test_hash_split_is_close_to_its_fraction(config_of: Any) -> None:
 def test_another_seed_gives_another_division(config_of: Any) -> None:
     ids = [b"c%d" % i for i in range(4000)]
     one, other = (
-        assign_splits(ids, config_of("a.csv", split={"eval": 0.5, "seed": seed})) for seed in (0, 1)
+        assign_splits(ids, config_of("a.csv", split={"eval": 0.5, "seed": seed}).split)
+        for seed in (0, 1)
     )
 
     assert abs(np.count_nonzero(one == other) - 2000) < 6 * np.sqrt(1000)
 
 
-def test_ranks_are_uniform_and_differ_by_secret_seed_client_source_and_row(
+def test_identity_is_the_same_when_clients_come_again(
+    config_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_REMEMBERED", 4)
+    (tmp_path / "salt").write_bytes(bytes(range(32)))
+    config = config_of("a.csv", split={"eval": 0.5})
+    remembering = Identifier(config, str(tmp_path / "salt"))
+    for batch in (["a", "b", "c"], ["c", "d"], ["b", "e", "f", "g", "h"], [], ["a", "h", "i"]):
+        ids = pa.array(batch, pa.string())
+        got = remembering.identify(ids)
+        fresh = Identifier(config, str(tmp_path / "salt")).identify(ids)
+        assert got.ids == fresh.ids
+        assert got.keys.tolist() == fresh.keys.tolist()
+        assert got.splits.tolist() == fresh.splits.tolist()
+
+
+def test_ranks_are_uniform_and_differ_by_secret_seed_source_and_row(
     config_of: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "salt").write_bytes(bytes(range(32)))
     rows = np.arange(1, 100_001)
-    choices = np.full(len(rows), 17, np.uint64)
     config = config_of("a.csv", client_ids="exact")
     identifier = Identifier(config, None)
-    ranks = identifier.example_ranks(choices, "a.csv", rows)
+    ranks = identifier.example_ranks("a.csv", rows)
 
     assert len(np.unique(ranks)) == len(rows)
     bins = np.bincount((ranks >> np.uint64(60)).astype(int), minlength=16)
     assert np.abs(bins - len(rows) / 16).max() < 6 * np.sqrt(len(rows) * 15 / 256)
     order = np.corrcoef(np.argsort(ranks), rows)[0, 1]
     assert abs(order) < 6 / np.sqrt(len(rows))
-    again = Identifier(config, None).example_ranks(choices[:3], "a.csv", rows[:3])
+    again = Identifier(config, None).example_ranks("a.csv", rows[:3])
     assert again.tolist() == ranks[:3].tolist()
     other_seed = config_of("a.csv", client_ids="exact", split={"seed": 1})
     for other in (
-        identifier.example_ranks(choices + np.uint64(1), "a.csv", rows),
-        identifier.example_ranks(choices, "b.csv", rows),
-        identifier.example_ranks(choices, "a.csv", rows + 100_000),
-        Identifier(other_seed, None).example_ranks(choices, "a.csv", rows),
+        identifier.example_ranks("b.csv", rows),
+        identifier.example_ranks("a.csv", rows + 100_000),
+        Identifier(other_seed, None).example_ranks("a.csv", rows),
         # Also where ids are exact: the choice must be secret.
-        Identifier(config, str(tmp_path / "salt")).example_ranks(choices, "a.csv", rows),
+        Identifier(config, str(tmp_path / "salt")).example_ranks("a.csv", rows),
     ):
         assert not np.isin(ranks, other).any()

@@ -253,12 +253,13 @@ def test_client_in_two_splits_stops_the_run(
     )
     config = config_of(path, max_examples_per_client=limit)
 
+    message = refused(ingest, config)
     # Which of bob's rows is left to name depends on the salt.
     assert re.fullmatch(
         "1 clients have rows in more than one split, for example those of "
         rf"{path} row [23]\. Column 'split' must hold one split per client: clients are split, "
         rf"not rows\. All refused rows are listed in {ingest.state}/rejects\.",
-        refused(ingest, config),
+        message,
     )
 
 

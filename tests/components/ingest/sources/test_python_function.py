@@ -103,7 +103,8 @@ def test_an_error_of_the_function_is_told_with_its_row(source_of, drained):
     )
     found = drained(python_function.read(*source_of(text), ("client",)), "client")
     assert found.rows == [("ann",), ("bob",)]
-    assert "fails while making row 3: OSError: the archive is locked" in str(found.error)
+    assert "fails while making row 3: OSError in line 4 of" in str(found.error)
+    assert "archive" not in str(found.error)  # the message of an error may quote the data
     assert "examples() of" in str(found.error)
 
 
@@ -113,7 +114,7 @@ def test_an_error_of_the_function_is_told_with_its_row(source_of, drained):
         ("return None", "gives a NoneType, wanted an iterator of mappings"),
         ("return {'client': 1}", "gives a dict, wanted an iterator of mappings"),
         ("yield {'client': 1}\n  yield ['ann']", "yields a list as row 2, wanted a mapping"),
-        ("return 1 / 0", "row 1: ZeroDivisionError: division by zero"),
+        ("return 1 / 0", "row 1: ZeroDivisionError in line 2 of"),
     ],
 )
 def test_what_is_no_row_is_told(source_of, drained, body, message):
@@ -126,7 +127,7 @@ def test_what_is_no_row_is_told(source_of, drained, body, message):
 def test_a_function_with_parameters_is_told(source_of, drained):
     source = source_of("def examples(folder):\n  yield {}\n")
     found = drained(python_function.read(*source, ("client",)))
-    assert "missing 1 required positional argument: 'folder'" in str(found.error)
+    assert "must need no arguments: missing a required argument: 'folder'" in str(found.error)
 
 
 def test_a_function_that_is_not_there_is_told(source_of):
