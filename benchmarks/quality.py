@@ -23,6 +23,7 @@ from privet.components.train.run import run_training
 from privet.pipeline.config import PipelineConfig, load_config
 
 CONFIG = Path(__file__).parents[1] / "examples" / "digits" / "config.yaml"
+COMPILED = "train.engine=compiled"
 WITHOUT_PRIVACY = "train.privacy={mechanism: none}"
 BARS = {"epsilon 4": 0.90, "without privacy": 0.94}
 
@@ -45,8 +46,10 @@ def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0], ["digits"])
     seeds = (0,) if arguments.quick else (0, 1, 2)
     configs = {
-        "epsilon 4": load_config(CONFIG, ["train.evaluate_every=30"]),
-        "without privacy": load_config(CONFIG, [WITHOUT_PRIVACY, "train.evaluate_every=30"]),
+        "epsilon 4": load_config(CONFIG, ["train.evaluate_every=30", COMPILED]),
+        "without privacy": load_config(
+            CONFIG, [WITHOUT_PRIVACY, "train.evaluate_every=30", COMPILED]
+        ),
     }
     figures = []
     with tempfile.TemporaryDirectory() as directory:

@@ -116,6 +116,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
         model=msgspec.structs.replace(
             config.model, module_file=_absolute(folder, config.model.module_file)
         ),
+        train=_absolute_train(folder, config.train),
     )
     _check_model(config.model)
     return config
@@ -181,6 +182,14 @@ def _absolute_data(folder: Path, data: IngestConfig) -> IngestConfig:
         cache_dir = _absolute(folder, data.dataset.cache_dir)
         replaced["dataset"] = msgspec.structs.replace(data.dataset, cache_dir=cache_dir)
     return msgspec.structs.replace(data, **replaced)
+
+
+def _absolute_train(folder: Path, train: TrainConfig) -> TrainConfig:
+    """The train section with its relative path resolved."""
+    if train.initial_weights is None:
+        return train
+    path = _absolute(folder, train.initial_weights)
+    return msgspec.structs.replace(train, initial_weights=path)
 
 
 def _absolute(folder: Path, path: str) -> str:

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from privet.components.ingest.config import IngestConfig
 from privet.components.ingest.dp_statistics import BoundedSums
-from privet.components.ingest.prefetch import prefetched
 from privet.components.ingest.rejects import FIRST, Place, Rejects
 from privet.components.ingest.spill import Rows, Spill, SpillReader, buckets_of, lowest_ranked
 from privet.components.ingest.statistics import SplitCounts
 from privet.components.shared import storage
 from privet.components.shared.errors import DataError, PrivetError
+from privet.components.shared.prefetch import prefetched
 from privet.components.shared.schema import Schema
 
 _MAXIMUM_RECORD = 256 << 20  # bytes of one client, which are in memory several times at once

@@ -14,7 +14,6 @@ from privet.components.ingest.config import IngestConfig
 from privet.components.ingest.identity import Identifier
 from privet.components.ingest.parse import parse_batch, parse_labels, tokens_of
 from privet.components.ingest.partition import MISSING, client_name
-from privet.components.ingest.prefetch import prefetched
 from privet.components.ingest.problems import Problems
 from privet.components.ingest.rejects import Rejects, refused_rows, write_rejects
 from privet.components.ingest.sources import dispatch
@@ -23,6 +22,7 @@ from privet.components.ingest.sources.portions import Portion
 from privet.components.ingest.spill import Rows, Spill, chunks, spill_path, to_rows, write_spill
 from privet.components.shared import files
 from privet.components.shared.errors import PrivetError
+from privet.components.shared.prefetch import prefetched
 from privet.components.shared.schema import Schema
 
 

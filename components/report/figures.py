@@ -66,11 +66,15 @@ class VariantSize:
 
 
 def epsilon_over_rounds(
-    epsilon_by_round: Sequence[float], target: float | None = None, before: float = 0.0
+    epsilon_by_round: Sequence[float | None], target: float | None = None, before: float = 0.0
 ) -> str:
-    """Draws the privacy spent before the first and after each round, and the target."""
-    spent = [before, *epsilon_by_round]
-    rounds = range(len(spent))
+    """Draws the privacy spent before the first and after the known rounds, and the target."""
+    known = [(0, before)] + [
+        (number, epsilon)
+        for number, epsilon in enumerate(epsilon_by_round, start=1)
+        if epsilon is not None
+    ]
+    rounds, spent = zip(*known, strict=True)
     last = rounded_up(spent[-1])
     figure, axes = _line_figure(rounds, spent, last, "↑ ε spent", 244)
     axes.fill_between(rounds, spent, color=ACCENT, alpha=0.12, linewidth=0)

@@ -187,8 +187,9 @@ def draw_figures(facts: RunFacts) -> dict[str, Markup]:
     ledger, history = facts.ledger or {}, facts.history or {}
     metric = str(history.get("metric"))
     spent = ledger.get("epsilon_by_round") or ()
+    known = [epsilon for epsilon in spent if epsilon is not None]
     # A number that does not hold must not look like one: without a guarantee nothing is drawn.
-    if is_private(ledger) and spent and all(map(wording.is_finite_number, spent)):
+    if is_private(ledger) and known and all(map(wording.is_finite_number, known)):
         target, before = ledger.get("target_epsilon"), ledger.get("epsilon_before_rounds") or 0.0
         drawn["epsilon"] = figures.epsilon_over_rounds(
             spent, target if wording.is_finite_number(target) else None, before

@@ -265,9 +265,9 @@ class ClientStore(Sequence[ClientReference]):
         self.split = split
         self.schema = read_schema(directory)
         self._columns = _stored_columns(self.schema)
-        self._opened = (directory, split)
-        self._directory = split_directory(directory, split)
-        paths = files.match(files.join(self._directory, "*-of-?????.index"))
+        self.directory = directory
+        self._folder = split_directory(directory, split)
+        paths = files.match(files.join(self._folder, "*-of-?????.index"))
         if not paths:
             raise StoreError(f"{directory} has no split {split!r}. Ingest the data again.")
         self._check_complete(paths)
@@ -278,7 +278,7 @@ class ClientStore(Sequence[ClientReference]):
         self._files = OpenFiles(_OPEN_FILES)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ClientStore, self._opened
+        return ClientStore, (self.directory, self.split)
 
     def __enter__(self) -> Self:
         return self
@@ -367,7 +367,7 @@ class ClientStore(Sequence[ClientReference]):
         expected = {int(name[2]) for name in names if name}
         if None in names or expected != {len(paths)}:
             raise StoreError(
-                f"{self._directory} holds {len(paths)} index files of {sorted(expected)} shards. "
+                f"{self._folder} holds {len(paths)} index files of {sorted(expected)} shards. "
                 "Part of the artifact is missing; ingest the data again."
             )
 

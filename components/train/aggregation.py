@@ -1,7 +1,10 @@
 """Clip, sum, noise: the tensorflow_privacy query that every engine aggregates with."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import dp_accounting
 import tensorflow as tf
 import tensorflow_privacy
 
@@ -15,25 +18,71 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
     1.8e19), and one NaN spoils the whole sum: such a client would move it without bound. A record
     of large values is therefore brought down first, which clipping would do anyhow, and a record
     with a value that is not finite counts as zero.
+
+    Attributes:
+      seed: int64 [2], of the noise, while a program is traced that gets one. TensorFlow's own
+        unseeded generator, which stands in without it, has 32 bits from the operating system.
     """
+
+    seed: tf.Tensor | None = None
+
+    def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
+        """The sum with Gaussian noise, the state, and the event."""
+        if self.seed is None:
+            return super().get_noised_result(sample_state, global_state)
+        seed = self.seed
+
+        def noised(index: int, value: tf.Tensor) -> tf.Tensor:
+            own = tf.random.experimental.stateless_fold_in(seed, index)
+            noise = tf.random.stateless_normal(value.shape, own, dtype=value.dtype)
+            return value + tf.cast(global_state.stddev, value.dtype) * noise
+
+        values = [noised(*each) for each in enumerate(tf.nest.flatten(sample_state))]
+        event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
+        return tf.nest.pack_sequence_as(sample_state, values), global_state, event
 
     def preprocess_record(self, params: Any, record: Any) -> Any:
         """Clips a record to an L2 norm of at most `params`, whatever is in it."""
         values = tf.nest.flatten(record)
+        norm = tf.linalg.global_norm(values)
+        clip = tf.cast(params, norm.dtype)
+        clipped = tf.cond(
+            tf.math.is_finite(norm),
+            lambda: [value * (clip / tf.maximum(norm, clip)) for value in values],
+            lambda: self._clip_extreme(clip, values),
+        )
+        return tf.nest.pack_sequence_as(record, clipped)
+
+    def _clip_extreme(self, clip: tf.Tensor, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Of values so large that their squares overflow, or not finite: the slow way."""
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values])
         largest = tf.reduce_max([tf.reduce_max(tf.abs(value)) for value in values])
-        clip = tf.cast(params, largest.dtype)
 
         def bounded(value: tf.Tensor) -> tf.Tensor:
             value = tf.where(largest > _LARGE, value / largest * clip, value)
             return tf.where(finite, value, tf.zeros_like(value))
 
-        return super().preprocess_record(params, tf.nest.map_structure(bounded, record))
+        return super().preprocess_record(clip, [bounded(value) for value in values])
 
 
-def build_query(
-    clip_norm: float, noise_multiplier: float, denominator: float
-) -> tensorflow_privacy.DPQuery:
+class NoisedMeanQuery(tensorflow_privacy.NormalizedQuery):
+    """A sum with noise, divided by a constant."""
+
+    def __init__(self, total: BoundedGaussianSumQuery, denominator: float):
+        super().__init__(total, denominator)
+        self._total = total
+
+    @contextlib.contextmanager
+    def seeded(self, seed: tf.Tensor) -> Iterator[None]:
+        """While a program is traced: its noise is to come from this seed."""
+        self._total.seed = seed
+        try:
+            yield
+        finally:
+            self._total.seed = None
+
+
+def build_query(clip_norm: float, noise_multiplier: float, denominator: float) -> NoisedMeanQuery:
     """The Gaussian mechanism on the mean update of a cohort.
 
     Each client's update (all tensors as one vector) is scaled to an L2 norm of at most
@@ -49,13 +98,15 @@ def build_query(
         reported, which is private.
     """
     total = BoundedGaussianSumQuery(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
-    return tensorflow_privacy.NormalizedQuery(total, denominator)
+    return NoisedMeanQuery(total, denominator)
 
 
-def build_aggregator(query: tensorflow_privacy.DPQuery | None) -> Any:
-    """The query as a TFF aggregator; without one, the plain mean over clients."""
+def build_aggregator(query: tensorflow_privacy.DPQuery | None, *, weighted: bool = False) -> Any:
+    """The query as a TFF aggregator; without one, the plain mean over clients or examples."""
     import tensorflow_federated as tff
 
     if query is None:
-        return tff.aggregators.UnweightedMeanFactory()
+        return (
+            tff.aggregators.MeanFactory() if weighted else tff.aggregators.UnweightedMeanFactory()
+        )
     return tff.aggregators.DifferentiallyPrivateFactory(query)

@@ -1,18 +1,45 @@
 """A client's part in a round: its examples in the order in which it trains on them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from privet.components.shared.storage import ClientData, stable_hash
+from privet.components.shared.storage import ClientData, stable_hash, stable_hashes
 
 
-def training_order(client: ClientData, *, seed: int, round_number: int, epochs: int) -> np.ndarray:
-    """Indices of the client's examples for all local epochs, each epoch a new permutation.
+def training_orders(
+    clients: Sequence[ClientData], *, seed: int, round_number: int, epochs: int
+) -> np.ndarray:
+    """Indices of each client's examples for all local epochs, each epoch a new permutation.
 
-    The order depends on the seed, the round and the client alone, so that every engine trains
-    on the same batches.
+    A client's order depends on the seed, the round and the client alone, so that every engine
+    trains on the same batches, whatever clients are read together. Examples are sorted by a
+    pseudo-random number of their position (SplitMix64: Steele, Lea, Flood, 2014, "Fast splittable
+    pseudorandom number generators"), which costs far less than a generator for each client.
 
     Returns:
-      int64 [epochs * examples].
+      int64 [sum over clients of epochs * examples], counted from 0 in each client.
     """
-    generator = np.random.default_rng([seed, round_number, stable_hash("order", client.client_id)])
-    return np.concatenate([generator.permutation(len(client)) for _ in range(epochs)])
+    if not clients:
+        return np.zeros(0, np.int64)
+    lengths = np.repeat([len(client) for client in clients], epochs)
+    streams = stable_hashes("order", seed, each=[client.client_id.encode() for client in clients])
+    streams = _mix(streams + np.uint64(stable_hash("round", round_number)))
+    streams = _mix(
+        np.repeat(streams, epochs) + np.tile(np.arange(epochs, dtype=np.uint64), len(clients))
+    )
+    starts = np.cumsum(lengths) - lengths
+    group = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(group)) - starts[group]
+    ranks = _mix(streams[group] + position.astype(np.uint64) * _GOLDEN)
+    return position[np.lexsort((ranks, group))]
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finalizer: a bijection of uint64 that leaves no pattern."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

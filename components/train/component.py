@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
@@ -25,6 +25,7 @@ class FederatedTrainerSpec(ComponentSpec):
         "module_file": ExecutionParameter(type=str),
         "model_function": ExecutionParameter(type=str),
         "seed": ExecutionParameter(type=int),
+        "initial_weights_digest": ExecutionParameter(type=str),
         "source_version": ExecutionParameter(type=str),
     }
     INPUTS = {"examples": ChannelParameter(type=artifacts.ClientExamples)}  # noqa: RUF012
@@ -35,8 +36,8 @@ class FederatedTrainerSpec(ComponentSpec):
     }
 
 
-class Executor(base_executor.BaseExecutor):
-    """Trains in this process."""
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Trains in this process, or on Beam if the configuration says so."""
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -56,6 +57,8 @@ class Executor(base_executor.BaseExecutor):
                 config,
                 exec_properties["seed"],
                 progress,
+                make_pipeline=self._make_beam_pipeline,
+                folder=self._get_tmp_dir(),
             )
         ledger = artifact_utils.get_single_instance(output_dict["ledger"])
         files.write_json(files.join(ledger.uri, layout.LEDGER), result.ledger)
@@ -66,7 +69,7 @@ class Executor(base_executor.BaseExecutor):
         result.model.save(model, include_optimizer=False, save_format="tf")
 
 
-class FederatedTrainer(base_component.BaseComponent):
+class FederatedTrainer(base_beam_component.BaseBeamComponent):
     """Trains a global model over the clients of the train split.
 
     Args:
@@ -78,7 +81,7 @@ class FederatedTrainer(base_component.BaseComponent):
     """
 
     SPEC_CLASS = FederatedTrainerSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(
         self,
@@ -95,12 +98,18 @@ class FederatedTrainer(base_component.BaseComponent):
             model_function=model_function,
             config=config.to_json(),
             seed=seed,
+            initial_weights_digest=_digest_of(config.initial_weights),
             source_version=files.source_digest(folder, folder.parent / "shared"),
             model=Channel(type=artifacts.FederatedModel),
             ledger=Channel(type=artifacts.PrivacyLedger),
             history=Channel(type=artifacts.TrainingHistory),
         )
         super().__init__(spec=spec)
+
+
+def _digest_of(path: str | None) -> str:
+    """Of what is there, so that other weights at the same place train anew."""
+    return "" if path is None else files.content_digest((path, files.join(path, "**")))
 
 
 @contextlib.contextmanager
@@ -110,13 +119,14 @@ def progress_bar(rounds: int) -> Iterator[Callable[[Round], None]]:
     It appears with the first finished round, so that a run that cannot start shows none.
     """
     bars: list[tqdm] = []
+    shown: dict[str, float] = {}
 
     def show(finished: Round) -> None:
         if not bars:
             # Where nobody watches (a log file), one line every ten seconds is enough.
             interval = 0.1 if sys.stderr.isatty() else 10.0
             bars.append(tqdm(total=rounds, unit="round", desc="  rounds", mininterval=interval))
-        shown = dict(finished.evaluation or {})
+        shown.update(finished.evaluation or {})
         if finished.epsilon is not None:
             shown["epsilon"] = finished.epsilon
         bars[0].set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)

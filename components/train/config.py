@@ -106,6 +106,10 @@ class PrivacyConfig(Config, frozen=True):
         )
 
 
+AUTO_BEAM_COHORT = 100_000
+"""Clients in a cohort above which `engine: auto` takes Beam."""
+
+
 class TrainConfig(Config, frozen=True):
     """Federated training.
 
@@ -114,8 +118,17 @@ class TrainConfig(Config, frozen=True):
       sampling: the cohort of a round.
       rounds: rounds of training at most.
       local_epochs, batch_size: what a client does in a round.
+      max_steps: batches that a client trains on in a round, at most.
+      initial_weights: a Keras model (SavedModel folder, .keras or .h5) to start from; by default
+        the model function's own initial weights. It must be public.
       client_optimizer, server_optimizer: by name and learning rate.
-      engine: `tff`, TensorFlow Federated's own runtime.
+      proximal_strength: FedProx's pull of a client's weights to the global ones; 0 for FedAvg.
+      gradient_clip_norm: global L2 norm that the gradient of a batch is scaled down to.
+      weight_by: `client` (all count the same) or `examples`, which is refused with privacy.
+      engine: `compiled` (one program per block of clients, in this process), `beam` (the same
+        program in Beam's workers), `tff` (TensorFlow Federated's own runtime), or `auto`:
+        `compiled`, but `beam` where a cohort is larger than AUTO_BEAM_COHORT.
+      xla: whether XLA compiles the program of a block; `auto` times both on the first block.
       evaluate_every: evaluate the global model on the eval clients every so many rounds (and
         after the last); 0 for never. These numbers are not private and never leave the report.
     """
@@ -125,12 +138,36 @@ class TrainConfig(Config, frozen=True):
     rounds: int = 30
     local_epochs: int = 1
     batch_size: int = 16
+    max_steps: int | None = None
+    initial_weights: str | None = None
     client_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=0.1)
     server_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1.0)
-    engine: Literal["tff"] = "tff"
+    proximal_strength: float = 0.0
+    gradient_clip_norm: float | None = None
+    weight_by: Literal["client", "examples"] = "client"
+    engine: Literal["auto", "compiled", "beam", "tff"] = "auto"
+    xla: Literal["auto", "on", "off"] = "auto"
     evaluate_every: int = 1
 
     def __post_init__(self) -> None:
         for name in ("rounds", "local_epochs", "batch_size"):
             check(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be >= 1")
+        check(
+            self.max_steps is None or self.max_steps >= 1,
+            f"max_steps={self.max_steps} must be >= 1, or left out for all batches",
+        )
         check(self.evaluate_every >= 0, f"evaluate_every={self.evaluate_every} must be >= 0")
+        check(
+            0 <= self.proximal_strength < math.inf,
+            f"proximal_strength={self.proximal_strength} must be >= 0 and finite",
+        )
+        check(
+            self.gradient_clip_norm is None or 0 < self.gradient_clip_norm < math.inf,
+            f"gradient_clip_norm={self.gradient_clip_norm} must be > 0 and finite",
+        )
+        check(
+            self.weight_by == "client" or self.privacy.mechanism == "none",
+            "weight_by=examples lets a client with many examples move the sum by more than "
+            "privacy.clip_norm, which no epsilon allows for. Set weight_by: client, or "
+            "privacy.mechanism: none",
+        )

@@ -57,7 +57,7 @@ def write_ledger(
     noise_multiplier: float,
     rounds: int,
     rounds_planned: int,
-    epsilon_by_round: Sequence[float],
+    epsilon_by_round: Sequence[float | None],
     statistics: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of privacy_ledger.json.
@@ -69,7 +69,8 @@ def write_ledger(
       noise_multiplier: of the mechanism that ran; ignored without privacy.
       rounds: rounds that ran.
       rounds_planned: rounds that were configured.
-      epsilon_by_round: epsilon after each round, noised statistics included.
+      epsilon_by_round: epsilon after each round, noised statistics included; None where it was
+        not computed.
       statistics: the content of statistics.json; None where there is none.
     """
     released = statistics if statistics and statistics.get("private") is True else None

@@ -11,11 +11,13 @@ import numpy as np
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
-from privet.components.shared.storage import ClientStore
 from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Engine
 from privet.components.train.sampling import Sampler
+
+_EPSILONS = 20
+"""Rounds for which epsilon is computed: each takes PLD far longer than a small model a round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Round:
       number: counted from 1.
       cohort: clients that took part. A secret under Poisson sampling.
       seconds: wall time.
-      epsilon: spent up to and including this round; None without privacy.
+      epsilon: spent up to and including this round; None without privacy, and in those of many
+        rounds for which it was not computed.
       evaluation: metrics of the global model on the eval clients, or None if not evaluated.
     """
 
@@ -62,7 +65,6 @@ class Trained:
 
 def train(
     engine: Engine,
-    store: ClientStore,
     sampler: Sampler,
     config: TrainConfig,
     *,
@@ -74,7 +76,6 @@ def train(
 
     Args:
       engine: runs a round.
-      store: the clients to train on.
       sampler: draws the cohorts.
       config: settings.
       mechanism: the DP mechanism that the engine's aggregator applies; None without privacy.
@@ -89,16 +90,26 @@ def train(
     affordable = _affordable_rounds(mechanism, sampler, config.rounds)
     state = engine.initialize()
     rounds: list[Round] = []
+    spacing = -(-affordable // _EPSILONS)
+    following = sampler.draw(1)
+    reading = engine.read(following, 1)
     for number in range(1, affordable + 1):
         started = time.monotonic()
-        cohort = list(store.read_many(store[position] for position in sampler.draw(number)))
-        state = engine.next(state, cohort, number)
-        epsilon = _account(engine.event(state), mechanism, sampler) if mechanism else None
+        drawn, cohort = following, reading
+        if number < affordable:
+            following = sampler.draw(number + 1)
+            reading = engine.read(following, number + 1)
+        state, event = engine.next(state, cohort)
+        epsilon = None
+        if mechanism:
+            _account(event, mechanism, sampler)
+            if number % spacing == 0 or number in (1, affordable):
+                epsilon = mechanism.accountant.epsilon()
         every = config.evaluate_every
         due = every and (number % every == 0 or number == affordable)
         evaluation = evaluate(_finite_weights(engine, state)) if due else None
         seconds = time.monotonic() - started
-        rounds.append(Round(number, len(cohort), seconds, epsilon, evaluation))
+        rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation))
         progress(rounds[-1])
     return Trained(_finite_weights(engine, state), rounds)
 
@@ -136,12 +147,8 @@ def _affordable_rounds(mechanism: Mechanism | None, sampler: Sampler, rounds: in
     return affordable
 
 
-def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> float:
-    """Composes what the aggregator says it did, after checking it against the plan.
-
-    Returns:
-      Epsilon of all rounds so far.
-    """
+def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> None:
+    """Composes what the aggregator says it did, after checking it against the plan."""
     noise = getattr(ran, "noise_multiplier", None)
     planned = mechanism.noise_multiplier
     if noise is None or not np.isclose(noise, planned, rtol=1e-5):
@@ -150,7 +157,6 @@ def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler)
             "stops without releasing a model; please report this configuration."
         )
     mechanism.accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(planned)))
-    return mechanism.accountant.epsilon()
 
 
 def history(

@@ -1,7 +1,10 @@
 """The user's Keras model: built, checked against the schema, handed to TFF and back."""
 
+import atexit
 import collections
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +48,33 @@ def build_keras_model(
     return model
 
 
+def load_initial_weights(model: tf.keras.Model, path: str) -> None:
+    """Starts the model from the weights of a saved one, trainable and not.
+
+    Args:
+      model: gets the weights.
+      path: of a Keras model: a SavedModel folder, .keras or .h5.
+
+    Raises:
+      ModelError: it cannot be read, or has other weights.
+    """
+    try:
+        saved = tf.keras.models.load_model(path, compile=False)
+    except Exception as error:  # each format raises others
+        raise ModelError(
+            f"train.initial_weights={path} cannot be read as a Keras model: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Give a SavedModel "
+            "folder, or a .keras or .h5 file that holds the whole model."
+        ) from error
+    shapes, wanted = ([tuple(weight.shape) for weight in one.weights] for one in (saved, model))
+    if shapes != wanted:
+        raise ModelError(
+            f"train.initial_weights={path} has weights of shapes {shapes}, but the model function "
+            f"makes a model with {wanted}. Save the model that the function returns."
+        )
+    model.set_weights(saved.get_weights())
+
+
 def check_exportable(model: tf.keras.Model) -> None:
     """Converts the untrained model to TFLite and runs it once.
 
@@ -78,16 +108,63 @@ def build_loss(schema: Schema) -> tf.keras.losses.Loss:
 
 
 def to_functional(model: tf.keras.Model, schema: Schema) -> tff.learning.models.FunctionalModel:
-    """The model as TFF's pure functions of its weights, starting from the weights it has."""
-    features = {
+    """The model as TFF's pure functions of its weights, starting from the weights it has.
+
+    Making and tracing them leaves `model` in need of restore_keras.
+    """
+    _drop_runtime_at_exit()
+    labels = tf.TensorSpec((None, 1), label_dtype(schema))
+    return tff.learning.models.functional_model_from_keras(
+        model, build_loss(schema), input_spec=(model_inputs(input_specs(schema)), labels)
+    )
+
+
+class _NoRuntime(tff.framework.SyncContext):
+    """In place of the runtime that importing TFF makes ready to start."""
+
+    def invoke(self, comp: Any, arg: Any) -> Any:
+        """Nothing is to run any more."""
+        raise RuntimeError(f"no TFF runtime is installed that could run {comp}")
+
+
+@contextlib.contextmanager
+def unfused_normalization() -> Iterator[None]:
+    """While a program is traced: LayerNormalization by its plain formula, which is the same.
+
+    Keras' fast form goes through FusedBatchNorm, whose oneDNN kernel (TensorFlow 2.14) writes
+    beyond its memory when it runs within tf.while_loop on batches of several sizes. There is no
+    public switch but an epsilon below 1e-5.
+    """
+    layer = tf.keras.layers.LayerNormalization
+    can_be_fused = layer._fused_can_be_used
+    layer._fused_can_be_used = lambda self, ndims: False
+    try:
+        yield
+    finally:
+        layer._fused_can_be_used = can_be_fused
+
+
+@functools.cache
+def _drop_runtime_at_exit() -> None:
+    """TFF's default runtime complains on stderr if it is still there when modules go."""
+    atexit.register(lambda: tff.framework.set_default_context(_NoRuntime()))
+
+
+def restore_keras(model: tf.keras.Model) -> None:
+    """Undoes what copying the model inside a graph did to it.
+
+    Such a copy switches Keras' classes (not only that copy) to their TF1 bases. Making any model
+    outside a graph switches them back; without it the caller's model is "in an invalid state".
+    """
+    tf.keras.models.clone_model(model)
+
+
+def input_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
+    """Batches of the features, by name."""
+    return {
         name: tf.TensorSpec((None, *feature.example_shape), tf.dtypes.as_dtype(feature.dtype))
         for name, feature in schema.features.items()
     }
-    return tff.learning.models.functional_model_from_keras(
-        model,
-        build_loss(schema),
-        input_spec=(model_inputs(features), tf.TensorSpec((None, 1), label_dtype(schema))),
-    )
 
 
 def model_inputs(features: Mapping[str, Any]) -> Any:

@@ -18,7 +18,12 @@ from privet.components.train.config import PrivacyConfig, TrainConfig
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
 from privet.components.train.ledger import write_ledger
-from privet.components.train.model import assign_weights, build_keras_model, check_exportable
+from privet.components.train.model import (
+    assign_weights,
+    build_keras_model,
+    check_exportable,
+    load_initial_weights,
+)
 from privet.components.train.sampling import Sampler, build_sampler
 
 
@@ -38,6 +43,9 @@ def run_training(
     config: TrainConfig,
     seed: int,
     progress: Callable[[loop.Round], None],
+    *,
+    make_pipeline: Callable[[], Any] | None = None,
+    folder: str = "",
 ) -> TrainingResult:
     """Trains on the train split of a client store.
 
@@ -47,6 +55,7 @@ def run_training(
       config: settings.
       seed: of initial weights and the order of examples; never of privacy noise.
       progress: is told of every finished round.
+      make_pipeline, folder: what the `beam` engine needs; see engines.build_engine.
 
     Raises:
       ConfigError, ModelError, PrivacyError: see the parts.
@@ -60,18 +69,22 @@ def run_training(
     before = noised_statistics.event_of(statistics)
     mechanism = _mechanism(config.privacy, sampler, config.rounds, before) if private else None
     model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
+    if config.initial_weights is not None:
+        load_initial_weights(model, config.initial_weights)
     check_exportable(model)
     engine = build_engine(
         config,
         model=model,
-        schema=store.schema,
+        store=store,
         query=_query(config.privacy, mechanism, sampler),
         seed=seed,
+        make_pipeline=make_pipeline,
+        folder=folder,
+        expected_cohort=sampler.expected_cohort,
     )
     try:
         trained = loop.train(
             engine,
-            store,
             sampler,
             config,
             mechanism=mechanism,
@@ -88,7 +101,7 @@ def run_training(
         noise_multiplier=mechanism.noise_multiplier if mechanism else 0.0,
         rounds=len(trained.rounds),
         rounds_planned=config.rounds,
-        epsilon_by_round=[r.epsilon for r in trained.rounds if r.epsilon is not None],
+        epsilon_by_round=[r.epsilon for r in trained.rounds] if mechanism else [],
         statistics=statistics,
     )
     history = loop.history(

@@ -10,9 +10,10 @@ from privet.pipeline.config import load_config
 
 def test_relative_paths_start_at_the_files_folder(project, monkeypatch, tmp_path):
     monkeypatch.chdir("/")
-    config = project.load()
+    config = project.load("train.initial_weights=public.keras")
     assert config.data.patterns == (str(project.rows),)
     assert config.model.module_file == str(project.model)
+    assert config.train.initial_weights == str(project.rows.parent / "public.keras")
 
 
 def test_uri_is_left_as_it_is(project):

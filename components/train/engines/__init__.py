@@ -1,13 +1,12 @@
 """Engines: who calls the round. Each trains the same algorithm and is held to the same tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import dp_accounting
 import numpy as np
 
-from privet.components.shared.storage import ClientData
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import AUTO_BEAM_COHORT, TrainConfig
 
 
 class Engine(Protocol):
@@ -16,27 +15,53 @@ class Engine(Protocol):
     def initialize(self) -> Any:
         """The server state before the first round."""
 
-    def next(self, state: Any, cohort: Sequence[ClientData], round_number: int) -> Any:
-        """The server state after a round of the cohort, which may be empty."""
+    def read(self, cohort: np.ndarray, round_number: int) -> Any:
+        """Begins to read a cohort (positions in the store), while another one may train.
+
+        Returns:
+          What `next` wants.
+        """
+
+    def next(self, state: Any, cohort: Any) -> tuple[Any, dp_accounting.DpEvent]:
+        """A round of the cohort, which may be empty.
+
+        Returns:
+          The server state after it, and the mechanism that was applied to the cohort.
+        """
 
     def weights(self, state: Any) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
-
-    def event(self, state: Any) -> dp_accounting.DpEvent:
-        """The mechanism that the aggregator of this state applies to a cohort."""
 
     def close(self) -> None:
         """Ends the processes that the engine started."""
 
 
-def build_engine(config: TrainConfig, **parts: Any) -> Engine:
+def build_engine(
+    config: TrainConfig,
+    *,
+    make_pipeline: Callable[[], Any] | None = None,
+    folder: str = "",
+    expected_cohort: float = 0,
+    **parts: Any,
+) -> Engine:
     """The engine that the configuration names.
 
     Args:
       config: settings.
+      make_pipeline: a new Beam pipeline, for the `beam` engine.
+      folder: where Beam's workers and this process exchange files.
+      expected_cohort: mean size of a cohort, by which `auto` goes.
       **parts: what every engine needs; see the engine's own class.
     """
+    from privet.components.train.engines.beam import BeamEngine
+    from privet.components.train.engines.compiled import CompiledEngine
     from privet.components.train.engines.tff_runtime import TffEngine
 
-    engines: dict[str, Callable[..., Engine]] = {"tff": TffEngine}
-    return engines[config.engine](config, **parts)
+    name = config.engine
+    if name == "auto":
+        name = "beam" if expected_cohort > AUTO_BEAM_COHORT else "compiled"
+    if name == "beam":
+        assert make_pipeline is not None
+        return BeamEngine(config, make_pipeline=make_pipeline, folder=folder, **parts)
+    engines: dict[str, Callable[..., Engine]] = {"compiled": CompiledEngine, "tff": TffEngine}
+    return engines[name](config, **parts)

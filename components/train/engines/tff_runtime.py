@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import dp_accounting
@@ -17,13 +17,14 @@ from tensorflow_federated.python.aggregators.differential_privacy import (
     extract_dp_event_from_state,
 )
 
-from privet.components.shared.schema import Schema
-from privet.components.shared.storage import ClientData
+from privet.components.shared.prefetch import prefetched
+from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train.aggregation import build_aggregator
 from privet.components.train.algorithms import build_federated_averaging
-from privet.components.train.cohort import training_order
+from privet.components.train.cohort import training_orders
 from privet.components.train.config import TrainConfig
-from privet.components.train.model import label_dtype, model_inputs, to_functional
+from privet.components.train.model import label_dtype, model_inputs, restore_keras, to_functional
+from privet.components.train.reading import CohortReader
 
 
 class TffEngine:
@@ -32,7 +33,7 @@ class TffEngine:
     Args:
       config: settings.
       model: the Keras model with its initial weights.
-      schema: of one example.
+      store: the clients.
       query: the DP mechanism; None for the plain mean.
       seed: of the order of examples.
     """
@@ -42,43 +43,46 @@ class TffEngine:
         config: TrainConfig,
         *,
         model: tf.keras.Model,
-        schema: Schema,
+        store: ClientStore,
         query: tensorflow_privacy.DPQuery | None,
         seed: int,
     ):
-        self._config, self._schema, self._seed = config, schema, seed
+        self._config, self._schema, self._seed = config, store.schema, seed
+        self._reader = CohortReader(store)
         self._private = query is not None
         self._earlier = set(psutil.Process().children())
         self._resources = contextlib.ExitStack()
         context = tff.backends.native.create_sync_local_cpp_execution_context()
         self._resources.enter_context(tff.framework.get_context_stack().install(context))
         self._process = build_federated_averaging(
-            to_functional(model, schema), config, build_aggregator(query)
+            to_functional(model, store.schema),
+            config,
+            build_aggregator(query, weighted=config.weight_by == "examples"),
         )
-        # TFF copied the model inside a graph, which switches Keras' classes (not only that copy)
-        # to their TF1 bases. Making any model outside a graph switches them back; without it the
-        # caller's model is "in an invalid state".
-        tf.keras.models.clone_model(model)
+        restore_keras(model)
 
     def initialize(self) -> Any:
         """The server state before the first round."""
         return self._process.initialize()
 
-    def next(self, state: Any, cohort: Sequence[ClientData], round_number: int) -> Any:
-        """The server state after a round of the cohort, which may be empty."""
-        datasets = [self._dataset(client, round_number) for client in cohort]
-        return self._process.next(state, datasets).state
+    def read(self, cohort: np.ndarray, round_number: int) -> Iterator[tf.data.Dataset]:
+        """Begins to read a cohort."""
+        clients = self._reader.read(cohort.tolist())
+        return prefetched(self._dataset(client, round_number) for client in clients)
+
+    def next(
+        self, state: Any, cohort: Iterator[tf.data.Dataset]
+    ) -> tuple[Any, dp_accounting.DpEvent]:
+        """A round of the cohort."""
+        state = self._process.next(state, list(cohort)).state
+        if not self._private:
+            return state, dp_accounting.NonPrivateDpEvent()
+        return state, extract_dp_event_from_state(state.aggregator)
 
     def weights(self, state: Any) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
         trainable = self._process.get_model_weights(state).trainable
         return [np.asarray(value) for value in trainable]
-
-    def event(self, state: Any) -> dp_accounting.DpEvent:
-        """The mechanism that the aggregator of this state applies to a cohort."""
-        if not self._private:
-            return dp_accounting.NonPrivateDpEvent()
-        return extract_dp_event_from_state(state.aggregator)
 
     def close(self) -> None:
         """Ends TFF's worker process, which can outlive this one otherwise.
@@ -96,9 +100,11 @@ class TffEngine:
         gc.collect()
 
     def _dataset(self, client: ClientData, round_number: int) -> tf.data.Dataset:
-        order = training_order(
-            client, seed=self._seed, round_number=round_number, epochs=self._config.local_epochs
+        order = training_orders(
+            [client], seed=self._seed, round_number=round_number, epochs=self._config.local_epochs
         )
+        if self._config.max_steps is not None:
+            order = order[: self._config.max_steps * self._config.batch_size]
         features = model_inputs({name: value[order] for name, value in client.features.items()})
         labels = client.labels[order, None].astype(label_dtype(self._schema).as_numpy_dtype)
         return tf.data.Dataset.from_tensor_slices((features, labels)).batch(self._config.batch_size)

@@ -122,6 +122,11 @@ def test_noised_counts_below_nothing_are_drawn_as_nothing() -> None:
 
 def test_single_round_can_be_drawn() -> None:
     assert "0.50" in texts(figures.epsilon_over_rounds([0.5]))
+
+
+def test_rounds_without_a_known_epsilon_are_drawn_through() -> None:
+    drawn = figures.epsilon_over_rounds([0.5, None, None, 1.5], 4.0)
+    assert "Epsilon rises to 1.50 over 4 rounds" in drawn
     assert "0.5" in texts(figures.metric_over_rounds([1], [0.5], "accuracy"))
 
 

@@ -1,5 +1,6 @@
 """The client store: what goes in comes out, by id, in any order, and damage is noticed."""
 
+import ast
 import pickle
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from hypothesis.extra import numpy as arrays
 from privet.components.shared import storage
 from privet.components.shared.errors import DataError, StoreError
 from privet.components.shared.schema import Schema
+from privet.components.shared.shard_index import build_index, load_index, read_count, write_index
 from privet.components.shared.storage import ClientData, ClientStore, ShardWriter
 
 SCHEMA = Schema.from_mapping(
@@ -415,3 +417,20 @@ def test_clients_spread_evenly_over_shards() -> None:
     counts = np.bincount([storage.shard_of(f"client-{i}", 8) for i in range(8000)], minlength=8)
 
     assert np.abs(counts - 1000).max() < 6 * np.sqrt(8000 / 8 * 7 / 8)
+
+
+def test_index_is_read_without_pythons_parser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ast.parse fails now and then in one thread while another one, as TensorFlow's, is in it."""
+    index = build_index([b"b", b"aa"], [0, 9], [9, 7], [1, 2])
+    path = str(tmp_path / "a.index")
+    write_index(path, index)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("ast.parse was called")
+
+    monkeypatch.setattr(ast, "parse", refuse)
+    assert read_count(path) == 2
+    assert load_index(path).tolist() == [(b"aa", 9, 7, 2), (b"b", 0, 9, 1)]
+    np.testing.assert_array_equal(load_index(path), index)

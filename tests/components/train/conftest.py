@@ -1,12 +1,13 @@
 """Tiny clients and a linear model that one can follow by hand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
+from privet.components.shared.storage import ClientStore
 from privet.components.train.config import TrainConfig
 
 WEIGHTS = [np.array([[0.5], [-0.25]], np.float32), np.array([0.1], np.float32)]
@@ -43,6 +44,20 @@ def two_clients(client: Any) -> list[Any]:
         client("ann", [1.0], dtype="float32", x=[[1, 2]]),
         client("bob", [0.0, 2.0, -1.0], dtype="float32", x=[[1, 0], [0, 1], [2, 2]]),
     ]
+
+
+@pytest.fixture(scope="session")
+def store_of(
+    write_store: Any, schema_of: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ClientStore]:
+    """A store of clients; by default they have what the linear model takes."""
+
+    def make(clients: Sequence[Any], schema: Any = None) -> ClientStore:
+        folder = tmp_path_factory.mktemp("store")
+        schema = schema or schema_of({"x": 2}, None)
+        return ClientStore(write_store(folder, schema, {"train": clients}), "train")
+
+    return make
 
 
 @pytest.fixture

@@ -49,7 +49,10 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ({"batch_size": 0}, "batch_size=0 must be >= 1"),
         ({"local_epochs": -1}, "local_epochs=-1 must be >= 1"),
         ({"evaluate_every": -1}, "evaluate_every=-1 must be >= 0"),
-        ({"engine": "jax"}, "'jax' is none of tff"),
+        ({"engine": "jax"}, "'jax' is none of auto, compiled, beam, tff"),
+        ({"proximal_strength": -0.1}, "proximal_strength=-0.1 must be >= 0"),
+        ({"gradient_clip_norm": 0}, "gradient_clip_norm=0.0 must be > 0"),
+        ({"max_steps": 0}, "max_steps=0 must be >= 1"),
         ({"sampling": {"kind": "poisson"}}, "cohort_size=None must be >= 1 with kind=poisson"),
         ({"sampling": {"cohort_size": 3}}, "cohort_size=3 does not apply to kind=all"),
         ({"sampling": {"kind": "fixed", "cohort_size": 3}}, "'fixed' is none of all, poisson"),
@@ -69,3 +72,10 @@ def test_training_refuses(values: dict[str, Any], message: str) -> None:
     privacy = {"privacy": {"mechanism": "none"}} if values else {}
     with pytest.raises(ConfigError, match=message):
         TrainConfig.from_mapping({**privacy, **values})
+
+
+def test_weights_by_examples_are_refused_with_privacy() -> None:
+    privacy = {"mechanism": "gaussian", "epsilon": 1, "delta": 1e-5, "clip_norm": 1}
+    with pytest.raises(ConfigError, match="weight_by=examples lets a client with many examples"):
+        TrainConfig.from_mapping({"privacy": privacy, "weight_by": "examples"})
+    TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, "weight_by": "examples"})

@@ -1,6 +1,5 @@
 """The loop over rounds, on an engine that only counts: budget, checks, evaluation, history."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import dp_accounting
@@ -9,7 +8,6 @@ import pytest
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
-from privet.components.shared.storage import ClientStore
 from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.loop import Mechanism, Trained, history, train
 from privet.components.train.sampling import AllClients, PoissonSampler
@@ -21,55 +19,49 @@ class CountingEngine:
     """Adds one to its only weight in each round and reports the mechanism it is told to."""
 
     def __init__(self, noise: float | None = None):
-        self._event = (
+        self.event = (
             dp_accounting.GaussianDpEvent(noise) if noise else dp_accounting.NonPrivateDpEvent()
         )
-        self.cohorts: list[list[str]] = []
+        self.read_ahead: list[int] = []
+        self.cohorts: list[list[int]] = []
 
     def initialize(self) -> int:
         return 0
 
-    def next(self, state: int, cohort: Sequence[Any], round_number: int) -> int:
+    def read(self, cohort: np.ndarray, round_number: int) -> tuple[int, list[int]]:
+        self.read_ahead.append(round_number - len(self.cohorts))
+        return round_number, cohort.tolist()
+
+    def next(self, state: int, cohort: Any) -> tuple[int, dp_accounting.DpEvent]:
+        round_number, positions = cohort
         assert round_number == len(self.cohorts) + 1
-        self.cohorts.append([client.client_id for client in cohort])
-        return state + 1
+        self.cohorts.append(positions)
+        return state + 1, self.event
 
     def weights(self, state: int) -> list[np.ndarray]:
         return [np.array([state], np.float32)]
-
-    def event(self, state: int) -> dp_accounting.DpEvent:
-        return self._event
 
     def close(self) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def store(
-    write_store: Any, schema_of: Any, client: Any, tmp_path_factory: pytest.TempPathFactory
-) -> ClientStore:
-    clients = [client(f"c{i}", [0], x=[[1.0]]) for i in range(8)]
-    directory = write_store(
-        tmp_path_factory.mktemp("store"), schema_of({"x": 1}, 2), {"train": clients}
-    )
-    return ClientStore(directory, "train")
+CLIENTS = 8
 
 
 def run(
-    store: ClientStore,
     config: Any,
     *,
     planned: float | None = None,
     ran: float | None = None,
     budget: float | None = None,
     sampler: Any = None,
+    engine: CountingEngine | None = None,
 ) -> tuple[Trained, CountingEngine, list[Any]]:
-    engine, told = CountingEngine(ran or planned), []
+    engine, told = engine or CountingEngine(ran or planned), []
     mechanism = Mechanism(planned, Accountant(DELTA), budget) if planned else None
     trained = train(
         engine,
-        store,
-        sampler or AllClients(len(store)),
+        sampler or AllClients(CLIENTS),
         config,
         mechanism=mechanism,
         evaluate=lambda weights: {"accuracy": float(weights[0][0])},
@@ -79,18 +71,19 @@ def run(
 
 
 def test_diverged_training_is_an_error_and_no_model(
-    store: ClientStore, train_config: Any, monkeypatch: pytest.MonkeyPatch
+    train_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CountingEngine, "weights", lambda self, state: [np.array([np.nan])])
     with pytest.raises(ModelError, match="training diverged"):
-        run(store, train_config(rounds=1))
+        run(train_config(rounds=1))
 
 
-def test_all_rounds_run_on_all_clients(store: ClientStore, train_config: Any) -> None:
-    trained, engine, told = run(store, train_config(rounds=3))
+def test_all_rounds_run_on_all_clients(train_config: Any) -> None:
+    trained, engine, told = run(train_config(rounds=3))
 
     assert trained.weights[0].tolist() == [3.0]
-    assert [sorted(cohort) for cohort in engine.cohorts] == [[f"c{i}" for i in range(8)]] * 3
+    assert engine.cohorts == [list(range(8))] * 3
+    assert engine.read_ahead == [1, 2, 2]  # the next cohort is read while one trains
     assert [r.number for r in trained.rounds] == [1, 2, 3]
     assert [r.epsilon for r in trained.rounds] == [None] * 3
     assert told == trained.rounds
@@ -101,9 +94,9 @@ def test_all_rounds_run_on_all_clients(store: ClientStore, train_config: Any) ->
     [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (9, [5]), (0, [])],
 )
 def test_evaluation_is_due_every_so_many_rounds_and_at_the_end(
-    store: ClientStore, train_config: Any, every: int, evaluated: list[int]
+    train_config: Any, every: int, evaluated: list[int]
 ) -> None:
-    trained, _, _ = run(store, train_config(rounds=5, evaluate_every=every))
+    trained, _, _ = run(train_config(rounds=5, evaluate_every=every))
 
     found = {r.number: r.evaluation for r in trained.rounds if r.evaluation}
     assert found == {number: {"accuracy": float(number)} for number in evaluated}
@@ -111,14 +104,14 @@ def test_evaluation_is_due_every_so_many_rounds_and_at_the_end(
 
 @pytest.mark.parametrize("rounds_affordable", [1, 3])
 def test_run_stops_before_the_round_that_would_exceed_the_budget(
-    store: ClientStore, train_config: Any, rounds_affordable: int
+    train_config: Any, rounds_affordable: int
 ) -> None:
     def spent(rounds: int) -> float:
         return epsilon_of(rounds_event(AllClients(8), 2.0, rounds), DELTA)
 
     budget = (spent(rounds_affordable) + spent(rounds_affordable + 1)) / 2
     config = train_config(rounds=6, evaluate_every=4)
-    trained, engine, _ = run(store, config, planned=2.0, budget=budget)
+    trained, engine, _ = run(config, planned=2.0, budget=budget)
 
     assert len(engine.cohorts) == len(trained.rounds) == rounds_affordable
     assert trained.weights[0].tolist() == [rounds_affordable]
@@ -128,22 +121,20 @@ def test_run_stops_before_the_round_that_would_exceed_the_budget(
     assert trained.rounds[-1].evaluation is not None  # the last round that ran is evaluated
 
 
-def test_budget_equal_to_the_planned_spending_allows_every_round(
-    store: ClientStore, train_config: Any
-) -> None:
+def test_budget_equal_to_the_planned_spending_allows_every_round(train_config: Any) -> None:
     budget = epsilon_of(rounds_event(AllClients(8), 2.0, 4), DELTA)
-    trained, _, _ = run(store, train_config(rounds=4), planned=2.0, budget=budget)
+    trained, _, _ = run(train_config(rounds=4), planned=2.0, budget=budget)
 
     assert len(trained.rounds) == 4
 
 
-def test_budget_that_allows_no_round_is_refused(store: ClientStore, train_config: Any) -> None:
+def test_budget_that_allows_no_round_is_refused(train_config: Any) -> None:
     with pytest.raises(ConfigError, match=r"epsilon=0\.1 does not allow a single round: .* 1\.99"):
-        run(store, train_config(rounds=4), planned=2.0, budget=0.1)
+        run(train_config(rounds=4), planned=2.0, budget=0.1)
 
 
 def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
-    store: ClientStore, train_config: Any
+    train_config: Any,
 ) -> None:
     statistics = gaussians(4.0, 4)  # as much as one round of noise 2
     budget = epsilon_of(rounds_event(AllClients(8), 2.0, 3), DELTA) + 0.01
@@ -152,7 +143,6 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
         engine = CountingEngine(2.0)
         trained = train(
             engine,
-            store,
             AllClients(8),
             train_config(rounds=5),
             mechanism=Mechanism(2.0, Accountant(DELTA, statistics), budget),
@@ -169,40 +159,42 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
         affordable(one_round + 0.01)
 
 
+def test_of_many_rounds_epsilon_is_computed_for_some_and_for_the_last(train_config: Any) -> None:
+    trained, _, _ = run(train_config(rounds=45, evaluate_every=0), planned=50.0)
+
+    known = {r.number: r.epsilon for r in trained.rounds if r.epsilon is not None}
+    assert list(known) == [1, *range(3, 46, 3)]
+    assert known[45] == epsilon_of(rounds_event(AllClients(CLIENTS), 50.0, 45), DELTA)
+
+
 @pytest.mark.parametrize("ran", [1.99, 2.1])
 def test_engine_that_ran_other_noise_than_planned_stops_the_run(
-    store: ClientStore, train_config: Any, ran: float
+    train_config: Any, ran: float
 ) -> None:
     with pytest.raises(PrivacyError, match=r"reports GaussianDpEvent.*noise_multiplier=2\.0"):
-        run(store, train_config(rounds=2), planned=2.0, ran=ran)
+        run(train_config(rounds=2), planned=2.0, ran=ran)
 
 
-def test_engine_without_noise_stops_a_private_run(
-    store: ClientStore, train_config: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        CountingEngine, "event", lambda self, state: dp_accounting.NonPrivateDpEvent()
-    )
+def test_engine_without_noise_stops_a_private_run(train_config: Any) -> None:
     with pytest.raises(PrivacyError, match="NonPrivateDpEvent"):
-        run(store, train_config(rounds=2), planned=2.0)
+        run(train_config(rounds=2), planned=2.0, engine=CountingEngine())
 
 
-def test_sampled_cohorts_are_what_the_engine_gets(store: ClientStore, train_config: Any) -> None:
+def test_sampled_cohorts_are_what_the_engine_gets(train_config: Any) -> None:
     sampler = PoissonSampler(8, 4, seed=3)
-    trained, engine, _ = run(store, train_config(rounds=5), sampler=sampler)
-    names = np.array([reference.client_id for reference in store])
+    trained, engine, _ = run(train_config(rounds=5), sampler=sampler)
 
-    assert engine.cohorts == [names[sampler.draw(number)].tolist() for number in range(1, 6)]
+    assert engine.cohorts == [sampler.draw(number).tolist() for number in range(1, 6)]
     assert len({tuple(cohort) for cohort in engine.cohorts}) > 1
     assert [r.cohort for r in trained.rounds] == [len(cohort) for cohort in engine.cohorts]
 
 
 @pytest.mark.parametrize("sampler", [AllClients(8), PoissonSampler(8, 4)])
 def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
-    store: ClientStore, train_config: Any, sampler: Any
+    train_config: Any, sampler: Any
 ) -> None:
     config = train_config(rounds=2)
-    trained, _, _ = run(store, config, planned=2.0, sampler=sampler)
+    trained, _, _ = run(config, planned=2.0, sampler=sampler)
     written = history(trained, config, sampler, metric="accuracy", parameters=10)
 
     secret = sampler.describe()["amplification"]
@@ -214,11 +206,9 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
     assert written["eval_private"] is False
 
 
-def test_bytes_are_four_for_each_parameter_and_participation(
-    store: ClientStore, train_config: Any
-) -> None:
+def test_bytes_are_four_for_each_parameter_and_participation(train_config: Any) -> None:
     config = train_config(rounds=3)
-    trained, _, _ = run(store, config)
+    trained, _, _ = run(config)
     written = history(trained, config, AllClients(8), metric="accuracy", parameters=10)
 
     assert written["bytes"] == {

@@ -1,4 +1,4 @@
-"""A whole training run through TFF: model, ledger and history belong together."""
+"""A whole training run: model, ledger and history belong together."""
 
 import json
 import shutil
@@ -187,3 +187,33 @@ def test_vocabulary_learned_from_clients_stops_a_private_run_only(
 def test_cohort_larger_than_the_training_clients_is_refused(place: Path, train_config: Any) -> None:
     with pytest.raises(ConfigError, match="cohort_size=5 exceeds the 4 clients in train"):
         run(place, train_config(sampling={"kind": "poisson", "cohort_size": 5}))
+
+
+@pytest.mark.parametrize("name", ["folder", "file.keras", "file.h5"])
+def test_training_starts_from_saved_weights(
+    place: Path, plain: TrainingResult, train_config: Any, tmp_path: Path, name: str
+) -> None:
+    plain.model.save(tmp_path / name)
+    rate = {"learning_rate": 1e-9}
+    config = train_config(rounds=1, client_optimizer=rate, initial_weights=str(tmp_path / name))
+    started = run(place, config)
+
+    for weight, saved in zip(started.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, saved, atol=1e-6)
+        assert np.abs(weight).max() > 1e-3  # the model function's own are zero
+
+
+def test_weights_of_another_model_are_refused(
+    place: Path, train_config: Any, linear_model: Any, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "other.keras")
+    linear_model().save(path)
+    with pytest.raises(
+        ModelError, match=r"shapes \[\(2, 1\), \(1,\)\], but .* \[\(2, 3\), \(3,\)\]"
+    ):
+        run(place, train_config(initial_weights=path))
+    Path(path).write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"other\.keras cannot be read as a Keras model"):
+        run(place, train_config(initial_weights=path))
+    with pytest.raises(ModelError, match="cannot be read as a Keras model"):
+        run(place, train_config(initial_weights=str(tmp_path / "nothing")))

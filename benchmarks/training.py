@@ -1,0 +1,363 @@
+"""Training: rounds of the engines against each other and against bare loops, interleaved.
+
+    python benchmarks/training.py [--workload A|B|C|loop] [--quick] [--json]
+
+- A: digits, 100 clients (Dirichlet 0.3), MLP 64-32-10, cohort 50, batch 16, clipped, noised.
+  The `compiled` engine against the `tff` engine, and against the bare program: the same blocks,
+  read and packed before, through the same compiled functions, and nothing else.
+- B: 28x28 images, a CNN of 1.2 M parameters, 100 examples per client, cohort 20, batch 20. Against
+  the `tff` engine and a bare TensorFlow loop: one compiled function per client, the mean of the
+  updates and a step of the server in NumPy, data in memory.
+- C: synthetic handwriting, MLP 784-64-62, cohort 300 by Poisson of 3,400: a round with differential
+  privacy against one without.
+- loop: what the training loop (sampling, accounting, evaluation) adds to the engine's rounds on A.
+
+A round is reading the cohort, training, clipping, aggregation, noise and the server's step. The
+next cohort is read while one trains, as in a run. Clients that were read once are kept in memory.
+"""
+
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from _measure import figure, interleaved, parse_arguments, show
+from _store import ingest, write_clients
+
+from privet.components.ingest.config import IngestConfig
+from privet.components.shared.schema import Schema
+from privet.components.shared.storage import ClientData, ClientStore
+from privet.components.train import loop
+from privet.components.train.accounting import Accountant
+from privet.components.train.aggregation import build_query
+from privet.components.train.config import TrainConfig
+from privet.components.train.engines import Engine, build_engine
+from privet.components.train.sampling import AllClients, PoissonSampler
+from privet.pipeline.config import load_config
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PRIVACY = {"mechanism": "gaussian", "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5}
+
+
+def main() -> None:
+    """Measures and prints."""
+    workloads: dict[str, Callable[[str, bool], list[dict[str, Any]]]] = {
+        "A": small_model,
+        "B": convolutions,
+        "C": privacy,
+        "loop": whole_loop,
+    }
+    arguments = parse_arguments(__doc__.splitlines()[0], ["all", *workloads])
+    chosen = workloads if arguments.workload == "all" else [arguments.workload]
+    figures = []
+    for name in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            figures += workloads[name](folder, arguments.quick)
+    show(figures, as_json=arguments.json)
+
+
+class Rounds:
+    """An engine that runs rounds on cohorts, each one read while the one before trains."""
+
+    def __init__(
+        self, store: ClientStore, model: tf.keras.Model, draw: Callable[[int], Any], **settings: Any
+    ):
+        config = TrainConfig.from_mapping({"privacy": PRIVACY, **settings})
+        self._draw, self._number = draw, 0
+        self.engine: Engine = build_engine(
+            config,
+            model=model,
+            store=store,
+            query=build_query(0.5, config.privacy.noise_multiplier, float(len(draw(1))))
+            if config.privacy.noise_multiplier
+            else None,
+            seed=0,
+        )
+        self._state = self.engine.initialize()
+        self._reading = self._read()
+
+    def run(self, rounds: int) -> None:
+        """Goes on for so many rounds."""
+        for _ in range(rounds):
+            cohort, self._reading = self._reading, self._read()
+            self._state, _ = self.engine.next(self._state, cohort)
+
+    def _read(self) -> Any:
+        self._number += 1
+        return self.engine.read(self._draw(self._number), self._number)
+
+
+def small_model(folder: str, quick: bool) -> list[dict[str, Any]]:
+    """Workload A."""
+    store, cohort = digits(folder), 50
+    settings = {"batch_size": 16}
+    compiled = Rounds(store, mlp(64, 32, 10), uniform(store, cohort), **settings)
+    tff = Rounds(store, mlp(64, 32, 10), uniform(store, cohort), engine="tff", **settings)
+    rounds, repeats = (50, 3) if quick else (100, 7)
+    engine: Any = compiled.engine
+    compiled.run(2)
+    blocks = [list(engine.read(uniform(store, cohort)(number), number)) for number in range(rounds)]
+
+    def bare() -> None:
+        programs, state = engine._programs, engine.initialize()
+        for packed in blocks:
+            (total,) = (engine._work(programs.prepare(state), block) for block in packed)
+            state, _ = programs.finish(engine._update, state, total)
+
+    seconds = interleaved(
+        {
+            "compiled": lambda: compiled.run(rounds),
+            "tff": lambda: tff.run(2),
+            "bare": bare,
+        },
+        repeats,
+    )
+    peak = peak_memory()
+    tff.engine.close()
+    speed = cohort * rounds / seconds["compiled"]
+    name = "A: digits MLP, cohort 50"
+    return [
+        figure(name, speed, "clients/s", ratio=speed / 12_000, ratio_to="12,000/s", bar=1.0),
+        figure(
+            name,
+            speed,
+            "clients/s",
+            ratio=speed * seconds["tff"] / (2 * cohort),
+            ratio_to="the tff engine",
+            bar=40.0,
+        ),
+        figure(
+            name,
+            speed,
+            "clients/s",
+            ratio=seconds["bare"] / seconds["compiled"],
+            ratio_to="the bare compiled program (0.7 is the aim)",
+            bar=0.5,
+        ),
+        memory(name, peak),
+    ]
+
+
+def convolutions(folder: str, quick: bool) -> list[dict[str, Any]]:
+    """Workload B."""
+    cohort, batch, repeats = 20, 20, 1 if quick else 5
+    clients = images(cohort)
+    schema = Schema.from_mapping(
+        {
+            "client_id": "client",
+            "features": {"image": {"columns": "image", "shape": [28, 28, 1]}},
+            "label": {"column": "label", "classes": 62},
+        }
+    )
+    store = write_clients(clients, schema, folder)
+    everyone = np.arange(cohort)
+    settings = {"batch_size": batch, "privacy": {"mechanism": "none"}}
+    compiled = Rounds(store, cnn(), lambda _: everyone, **settings)
+    tff = Rounds(store, cnn(), lambda _: everyone, engine="tff", **settings)
+    bare = bare_tensorflow(cnn(), clients, batch)
+    seconds = interleaved(
+        {"compiled": lambda: compiled.run(1), "tff": lambda: tff.run(1), "bare": bare}, repeats
+    )
+    peak = peak_memory()
+    tff.engine.close()
+    speed = cohort / seconds["compiled"]
+    name = "B: 28x28 CNN of 1.2 M parameters, cohort 20"
+    return [
+        figure(
+            name,
+            speed,
+            "clients/s",
+            ratio=seconds["bare"] / seconds["compiled"],
+            ratio_to="a bare TensorFlow loop",
+            bar=0.95,
+        ),
+        figure(
+            name,
+            speed,
+            "clients/s",
+            ratio=seconds["tff"] / seconds["compiled"],
+            ratio_to="the tff engine",
+            bar=1.2,
+        ),
+        memory(name, peak),
+    ]
+
+
+def privacy(folder: str, quick: bool) -> list[dict[str, Any]]:
+    """Workload C."""
+    writers, cohort, rounds = (340, 30, 3) if quick else (3400, 300, 5)
+    script = EXAMPLES / "handwriting" / "make_data.py"
+    options = ["--writers", str(writers), "--held-out", "20", "--output", folder]
+    subprocess.run([sys.executable, str(script), *options], check=True, capture_output=True)
+    data = load_config(EXAMPLES / "handwriting" / "config.yaml").data.to_json()
+    config = IngestConfig.from_mapping({**json.loads(data), "files": f"{folder}/*.parquet"})
+    store = ClientStore(ingest(config, folder), "train")
+    sampler = PoissonSampler(len(store), cohort, seed=0)
+    private = Rounds(store, mlp((28, 28), 64, 62), sampler.draw, batch_size=20)
+    plain = Rounds(
+        store, mlp((28, 28), 64, 62), sampler.draw, batch_size=20, privacy={"mechanism": "none"}
+    )
+    seconds = interleaved(
+        {"plain": lambda: plain.run(rounds), "private": lambda: private.run(rounds)},
+        2 if quick else 7,
+    )
+    name = "C: handwriting MLP, Poisson cohort of 300, with privacy"
+    return [
+        figure(
+            name,
+            1000 * seconds["private"] / rounds,
+            "ms/round",
+            ratio=seconds["plain"] / seconds["private"],
+            ratio_to="the speed without privacy",
+            bar=1 / 1.1,
+        ),
+        memory(name, peak_memory()),
+    ]
+
+
+def whole_loop(folder: str, quick: bool) -> list[dict[str, Any]]:
+    """What sampling, accounting and the checks of the loop cost."""
+    store, rounds = digits(folder), 100 if quick else 500
+    sampler = AllClients(len(store))
+    settings: dict[str, Any] = {"batch_size": 16, "rounds": rounds, "evaluate_every": 0}
+    settings["privacy"] = {**PRIVACY, "noise_multiplier": 20}  # of an epsilon that one would use
+    config = TrainConfig.from_mapping(settings)
+    bare = Rounds(store, mlp(64, 32, 10), sampler.draw, **settings)
+
+    def privet() -> None:
+        mechanism = loop.Mechanism(20.0, Accountant(1e-5), None)
+        loop.train(
+            bare.engine,
+            sampler,
+            config,
+            mechanism=mechanism,
+            evaluate=lambda _: {},
+            progress=lambda _: None,
+        )
+
+    seconds = interleaved({"bare": lambda: bare.run(rounds), "privet": privet}, 3)
+    return [
+        figure(
+            "the training loop, 100 digits clients per round",
+            1000 * seconds["privet"] / rounds,
+            "ms/round",
+            ratio=seconds["bare"] / seconds["privet"],
+            ratio_to="the engine's rounds alone",
+            bar=0.4,
+        )
+    ]
+
+
+def digits(folder: str) -> ClientStore:
+    """100 clients of the digits, or as good as."""
+    given = json.loads(load_config(EXAMPLES / "digits" / "config.yaml").data.to_json())
+    del given["client_id"]
+    given["split"] = {"eval": 0.05, "seed": 1}
+    given["partition"] = {"kind": "dirichlet", "clients": 105, "alpha": 0.3}
+    return ClientStore(ingest(IngestConfig.from_mapping(given), folder), "train")
+
+
+def uniform(store: ClientStore, cohort: int) -> Callable[[int], np.ndarray]:
+    """Cohorts of a fixed size."""
+    return lambda number: np.random.default_rng(number).permutation(len(store))[:cohort]
+
+
+def images(clients: int) -> list[ClientData]:
+    """Clients of 100 random images."""
+    generator = np.random.default_rng(0)
+    return [
+        ClientData(
+            f"client-{number}",
+            {"image": generator.random((100, 28, 28, 1), np.float32)},
+            generator.integers(0, 62, 100),
+        )
+        for number in range(clients)
+    ]
+
+
+def bare_tensorflow(
+    model: tf.keras.Model, clients: list[ClientData], batch: int
+) -> Callable[[], None]:
+    """Federated averaging as one would write it by hand, without any of our code."""
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    data = [
+        (tf.constant(one.features["image"]), tf.constant(one.labels[:, None])) for one in clients
+    ]
+
+    @tf.function
+    def train(images: tf.Tensor, labels: tf.Tensor) -> None:
+        for start in tf.range(0, tf.shape(labels)[0], batch):
+            with tf.GradientTape() as tape:
+                outputs = model(images[start : start + batch], training=True)
+                value = loss(labels[start : start + batch], outputs)
+            gradients = tape.gradient(value, model.trainable_variables)
+            for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+                variable.assign_sub(0.1 * gradient)
+
+    def round_() -> None:
+        start = [variable.numpy() for variable in model.trainable_variables]
+        total = [np.zeros_like(value) for value in start]
+        for features, labels in data:
+            for variable, value in zip(model.trainable_variables, start, strict=True):
+                variable.assign(value)
+            train(features, labels)
+            for part, variable, value in zip(total, model.trainable_variables, start, strict=True):
+                part += value - variable.numpy()
+        for variable, value, part in zip(model.trainable_variables, start, total, strict=True):
+            variable.assign(value - part / len(data))
+
+    return round_
+
+
+def mlp(inputs: int | tuple[int, ...], hidden: int, outputs: int) -> tf.keras.Model:
+    """A dense model with one hidden layer."""
+    layers = tf.keras.layers
+    shape = (inputs,) if isinstance(inputs, int) else inputs
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input(shape),
+            layers.Flatten(),
+            layers.Dense(hidden, "relu"),
+            layers.Dense(outputs),
+        ]
+    )
+
+
+def cnn() -> tf.keras.Model:
+    """Two convolutions and two dense layers: 1,206,590 parameters."""
+    layers = tf.keras.layers
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPool2D(),
+            layers.Flatten(),
+            layers.Dense(128, "relu"),
+            layers.Dense(62),
+        ]
+    )
+
+
+def memory(name: str, peak: float) -> dict[str, Any]:
+    """Peak memory of this process so far, against a limit that no workload should come near."""
+    return figure(f"peak memory, {name}", peak, "MiB", ratio=8192 / peak, ratio_to="8 GiB", bar=1.0)
+
+
+def peak_memory() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The `beam` engine: the compiled program in Beam's workers, a job per round."""
+
+import pickle
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dp_accounting
+import numpy as np
+import tensorflow as tf
+
+from privet.components.shared import files
+from privet.components.shared.errors import PrivetError
+from privet.components.shared.storage import ClientStore
+from privet.components.train import transforms
+from privet.components.train.aggregation import NoisedMeanQuery
+from privet.components.train.blocks import read_blocks
+from privet.components.train.config import TrainConfig
+from privet.components.train.reading import CohortReader
+from privet.components.train.round import ServerState, build_programs, merge
+from privet.components.train.work import choose_xla
+
+_GROUPS = 32
+"""Parts of a cohort, so that workers of unequal speed end together..."""
+
+_LEAST_GROUP = 16
+"""...but no part of fewer clients than pay for a call."""
+
+
+class Cohort(NamedTuple):
+    """A cohort that workers will read."""
+
+    positions: np.ndarray
+    round_number: int
+
+
+class BeamEngine:
+    """Federated averaging in Beam's workers.
+
+    Weights go out and sums come back as files in `folder`, which workers must reach. Noise is
+    added by the process that drives the rounds, once the sum is there: workers, the folder and
+    the runner (which learns the cohort) are inside the trust boundary, as the client store is.
+
+    Args:
+      config: settings.
+      model: the Keras model with its initial weights.
+      store: the clients.
+      query: the DP mechanism; None for the plain mean.
+      seed: of the order of examples.
+      make_pipeline: a new Beam pipeline.
+      folder: for files that workers read and write.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        model: tf.keras.Model,
+        store: ClientStore,
+        query: NoisedMeanQuery | None,
+        seed: int,
+        make_pipeline: Callable[[], Any],
+        folder: str,
+    ):
+        self._config, self._store, self._seed = config, store, seed
+        self._make_pipeline = make_pipeline
+        self._folder = files.join(folder, f"rounds-{uuid.uuid4().hex}")
+        files.make_private_folder(self._folder)
+        self._programs = build_programs(config, model, store.schema, query)
+        self._update = self._programs.update.load()
+        self._job: transforms.Job | None = None
+
+    def initialize(self) -> ServerState:
+        """The server state before the first round."""
+        return self._programs.initial
+
+    def read(self, cohort: np.ndarray, round_number: int) -> Cohort:
+        """Nothing is read here: workers do."""
+        return Cohort(cohort, round_number)
+
+    def next(self, state: ServerState, cohort: Cohort) -> tuple[ServerState, dp_accounting.DpEvent]:
+        """A round of the cohort."""
+        total = self._programs.nothing
+        if len(cohort.positions):
+            total = merge(total, self._train(state, cohort))
+        return self._programs.finish(self._update, state, total)
+
+    def weights(self, state: ServerState) -> list[np.ndarray]:
+        """The trainable weights of the global model, in Keras' order."""
+        return list(state.weights)
+
+    def close(self) -> None:
+        """Removes the files of the rounds."""
+        files.remove_folder(self._folder)
+        transforms.kept.cache_clear()  # where workers are threads of this process
+
+    def _train(self, state: ServerState, cohort: Cohort) -> Any:
+        prepared = self._programs.prepare(state)
+        if self._job is None:
+            self._job = self._prepare_job(prepared, cohort)
+        sent, received = (
+            files.join(self._folder, f"{cohort.round_number}-{name}") for name in ("sent", "sum")
+        )
+        parts = max(1, min(_GROUPS, len(cohort.positions) // _LEAST_GROUP))
+        groups = [part.tolist() for part in np.array_split(cohort.positions, parts)]
+        try:
+            files.write_bytes(sent, pickle.dumps(prepared))
+            with self._make_pipeline() as pipeline:
+                transforms.train_cohort(
+                    pipeline, self._job, groups, cohort.round_number, sent, received
+                )
+            total = pickle.loads(files.read_bytes(received))
+        finally:
+            for path in (sent, received):
+                files.remove(path)
+        if isinstance(total, PrivetError):
+            raise total
+        return total
+
+    def _prepare_job(self, prepared: Any, cohort: Cohort) -> transforms.Job:
+        """Writes the programs, having found the faster one on some clients of the cohort."""
+        clients = CohortReader(self._store).read(cohort.positions[:_LEAST_GROUP].tolist())
+        blocks = read_blocks(
+            clients,
+            self._store.schema,
+            self._config,
+            seed=self._seed,
+            round_number=cohort.round_number,
+        )
+        xla = choose_xla(self._config.xla, self._programs, prepared, next(blocks))
+        programs = files.join(self._folder, "programs")
+        files.write_bytes(programs, pickle.dumps(self._programs))
+        return transforms.Job(programs, self._store.directory, self._config, self._seed, xla)

@@ -1,0 +1,120 @@
+"""A round on Beam: clients of a cohort are trained in workers, their updates added up."""
+
+import functools
+import pickle
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+
+from privet.components.shared import files
+from privet.components.shared.errors import PrivetError
+from privet.components.shared.storage import ClientStore
+from privet.components.train.blocks import read_blocks
+from privet.components.train.config import TrainConfig
+from privet.components.train.programs import Arrays
+from privet.components.train.reading import CohortReader
+from privet.components.train.round import Programs, merge
+from privet.components.train.work import load_work
+
+Sum = Arrays | PrivetError
+"""A partial sum, or the error that kept from it: Beam would hide it in its own."""
+
+
+class Job(NamedTuple):
+    """What workers need of a training run, the same in every round.
+
+    Attributes:
+      programs: file with the pickled Programs; its name is new for every run.
+      examples: folder of the ClientExamples.
+      config: settings.
+      seed: of the order of examples.
+      xla: which of the programs is the faster one.
+    """
+
+    programs: str
+    examples: str
+    config: TrainConfig
+    seed: int
+    xla: bool
+
+
+def train_cohort(
+    pipeline: beam.Pipeline,
+    job: Job,
+    groups: Iterable[list[int]],
+    round_number: int,
+    prepared: str,
+    result: str,
+) -> None:
+    """Adds a round to a pipeline.
+
+    Weights and sums go through files; what passes through the runner is a few numbers per client
+    in, and one sum per bundle out.
+
+    Args:
+      pipeline: the Beam pipeline.
+      job: what is the same in every round.
+      groups: positions of the cohort's clients in the store, in parts to train one by one.
+      round_number: of the round.
+      prepared: file with what clients need.
+      result: file for the pickled Sum.
+    """
+    total = (
+        pipeline
+        | "Groups" >> beam.Create(list(groups))
+        | "SpreadGroups" >> beam.Reshuffle()
+        | "TrainClients" >> beam.ParDo(_TrainClients(job, round_number, prepared))
+        | "AddUp" >> beam.CombineGlobally(_add_up).without_defaults()
+    )
+    _ = total | "WriteSum" >> beam.Map(_write, result)
+
+
+class _TrainClients(beam.DoFn):
+    """Positions of clients -> the sum of their clipped updates."""
+
+    def __init__(self, job: Job, round_number: int, prepared: str):
+        self._job, self._round_number, self._prepared = job, round_number, prepared
+        self._received: Arrays | None = None
+
+    def process(self, positions: list[int]) -> Iterator[Sum]:
+        try:
+            yield from self._train(positions)
+        except PrivetError as error:
+            yield error
+
+    def _train(self, positions: list[int]) -> Iterator[Arrays]:
+        job = self._job
+        programs, reader = kept(job.programs, job.examples)
+        work = load_work(programs, xla=job.xla)
+        if self._received is None:
+            self._received = pickle.loads(files.read_bytes(self._prepared))
+        blocks = read_blocks(
+            reader.read(positions),
+            reader.schema,
+            job.config,
+            seed=job.seed,
+            round_number=self._round_number,
+        )
+        for block in blocks:
+            yield work(self._received, block)
+
+
+@functools.lru_cache(2)
+def kept(programs: str, examples: str) -> tuple[Programs, CohortReader]:
+    """What a worker process keeps from round to round: programs, and clients it has read."""
+    return pickle.loads(files.read_bytes(programs)), CohortReader(ClientStore(examples, "train"))
+
+
+def _add_up(sums: Iterable[Sum]) -> Sum:
+    total: Arrays = ()
+    for one in sums:
+        if isinstance(one, PrivetError):
+            return one
+        if one:
+            total = merge(total, one) if total else one
+    return total
+
+
+def _write(total: Sum, result: str) -> None:
+    files.write_bytes(result, pickle.dumps(total))
