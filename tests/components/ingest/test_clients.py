@@ -290,5 +290,5 @@ def test_noised_statistics_take_the_place_of_exact_ones(ingest: Any, tmp_path: P
     assert one.statistics != two.statistics  # the noise comes from the operating system
     clients_found = [found.statistics["splits"]["train"]["clients"] for found in (one, two)]
     exact = len(ClientStore(one.directory, "train"))
-    assert all(0 < abs(found - exact) < 200 for found in clients_found)
+    assert all(abs(found - exact) < 200 for found in clients_found)
     assert one.summary["private"] is False
