@@ -5,6 +5,8 @@ Rényi DP, an independent upper bound. Neighbouring data sets differ in one whol
 statistics of ingestion concern the same clients, so they are composed before the first round.
 """
 
+import math
+
 import dp_accounting
 from dp_accounting import rdp
 
@@ -16,7 +18,7 @@ from privet.components.shared.privacy_loss import (
     in_sequence,
     least_noise,
 )
-from privet.components.train.config import PrivacyConfig
+from privet.components.train.config import AdaptiveClipConfig, PrivacyConfig
 from privet.components.train.sampling import Sampler
 
 
@@ -81,6 +83,55 @@ def rounds_event(
     return in_sequence(before, dp_accounting.SelfComposedDpEvent(one, rounds))
 
 
+def joint_noise_multiplier(event: dp_accounting.DpEvent) -> float | None:
+    """The noise multiplier of the one Gaussian mechanism that Gaussian ones on a cohort equal.
+
+    Several Gaussian mechanisms on the same clients are one on the vector of their results, each in
+    units of its own noise, to which a client's contribution has the norm
+    sqrt(sum of noise_multiplier**-2) (Andrew, Thakkar, McMahan, Ramaswamy, 2021, "Differentially
+    Private Learning with Adaptive Clipping", theorem 1).
+
+    >>> two = [dp_accounting.GaussianDpEvent(3.0), dp_accounting.GaussianDpEvent(4.0)]
+    >>> joint_noise_multiplier(dp_accounting.ComposedDpEvent(two))
+    2.4
+
+    Returns:
+      None of an event that is not made of Gaussian mechanisms.
+    """
+    parts = event.events if isinstance(event, dp_accounting.ComposedDpEvent) else [event]
+    if not all(isinstance(part, dp_accounting.GaussianDpEvent) for part in parts):
+        return None
+    noises = [float(part.noise_multiplier) for part in parts]
+    return 0.0 if 0.0 in noises else 1 / math.hypot(*(1 / noise for noise in noises))
+
+
+def value_noise_multiplier(noise_multiplier: float, count_noise: float) -> float:
+    """The noise on updates that makes both noises together worth noise_multiplier.
+
+    Args:
+      noise_multiplier: to reach; see joint_noise_multiplier.
+      count_noise: standard deviation on the count, to which a client adds 1/2 or takes it away.
+
+    Raises:
+      ConfigError: the count alone has less noise than that.
+    """
+    if noise_multiplier == 0:
+        return 0.0
+    left = noise_multiplier**-2 - (2 * count_noise) ** -2
+    if left <= 0:
+        raise ConfigError(
+            f"train.privacy.adaptive_clip.count_noise={count_noise:.4g} is too little: twice it "
+            f"must be above noise_multiplier={noise_multiplier:.4g}, or the count of clipped "
+            "updates alone spends the budget. Raise it, or the cohort of which it is a twentieth."
+        )
+    return float(left**-0.5)
+
+
+def count_noise_of(config: AdaptiveClipConfig, expected_cohort: float) -> float:
+    """Standard deviation of the noise on the count of updates within the clip norm."""
+    return expected_cohort / 20 if config.count_noise is None else config.count_noise
+
+
 def plan_noise(
     config: PrivacyConfig,
     sampler: Sampler,
@@ -97,16 +148,20 @@ def plan_noise(
 
     Raises:
       PrivacyError: delta is too large for so few clients.
-      ConfigError: the budget is spent before training, or no noise keeps within it.
+      ConfigError: the budget is spent before training, no noise keeps within it, or the count of
+        adaptive clipping has too little.
     """
     assert config.delta is not None  # PrivacyConfig checks it
     check_delta(config.delta, sampler.population)
     if config.epsilon is not None:
         check_budget(before, config.epsilon, config.delta)
-    if config.noise_multiplier is not None:
-        return config.noise_multiplier
-    assert config.epsilon is not None
-    return calibrate_noise(sampler, rounds, config.epsilon, config.delta, before)
+    noise = config.noise_multiplier
+    if noise is None:
+        assert config.epsilon is not None
+        noise = calibrate_noise(sampler, rounds, config.epsilon, config.delta, before)
+    if config.adaptive_clip is not None:
+        value_noise_multiplier(noise, count_noise_of(config.adaptive_clip, sampler.expected_cohort))
+    return noise
 
 
 def calibrate_noise(

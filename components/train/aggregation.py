@@ -8,6 +8,9 @@ import dp_accounting
 import tensorflow as tf
 import tensorflow_privacy
 
+from privet.components.train.accounting import count_noise_of, value_noise_multiplier
+from privet.components.train.config import AdaptiveClipConfig
+
 _LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
 
 
@@ -41,8 +44,8 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
         event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
         return tf.nest.pack_sequence_as(sample_state, values), global_state, event
 
-    def preprocess_record(self, params: Any, record: Any) -> Any:
-        """Clips a record to an L2 norm of at most `params`, whatever is in it."""
+    def preprocess_record_impl(self, params: Any, record: Any) -> tuple[Any, Any]:
+        """The record clipped to an L2 norm of at most `params`, whatever is in it; its norm."""
         values = tf.nest.flatten(record)
         norm = tf.linalg.global_norm(values)
         clip = tf.cast(params, norm.dtype)
@@ -51,7 +54,7 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
             lambda: [value * (clip / tf.maximum(norm, clip)) for value in values],
             lambda: self._clip_extreme(clip, values),
         )
-        return tf.nest.pack_sequence_as(record, clipped)
+        return tf.nest.pack_sequence_as(record, clipped), norm
 
     def _clip_extreme(self, clip: tf.Tensor, values: list[tf.Tensor]) -> list[tf.Tensor]:
         """Of values so large that their squares overflow, or not finite: the slow way."""
@@ -62,27 +65,71 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
             value = tf.where(largest > _LARGE, value / largest * clip, value)
             return tf.where(finite, value, tf.zeros_like(value))
 
-        return super().preprocess_record(clip, [bounded(value) for value in values])
+        return super().preprocess_record_impl(clip, [bounded(value) for value in values])[0]
 
 
-class NoisedMeanQuery(tensorflow_privacy.NormalizedQuery):
+class AdaptiveClipQuery(tensorflow_privacy.QuantileAdaptiveClipSumQuery):
+    """Clips to a noised quantile of the norms: library code over bounded, seedable sums.
+
+    Attributes:
+      parts: the two mechanisms, of the updates and of the count of those within the clip norm.
+    """
+
+    parts: tuple[BoundedGaussianSumQuery, BoundedGaussianSumQuery]
+
+    def __init__(
+        self,
+        clip_norm: float,
+        config: AdaptiveClipConfig,
+        *,
+        value_noise: float,
+        count_noise: float,
+        denominator: float,
+    ):
+        settings = (config.target_quantile, config.learning_rate, count_noise, denominator)
+        super().__init__(clip_norm, value_noise, *settings)
+        self._sum_query = BoundedGaussianSumQuery(clip_norm, clip_norm * value_noise)
+        quantile = _BoundedQuantileQuery(clip_norm, *settings, geometric_update=True)
+        self._quantile_estimator_query = quantile
+        self.parts = (self._sum_query, quantile.count)
+
+
+class _BoundedQuantileQuery(tensorflow_privacy.QuantileEstimatorQuery):
+    """QuantileEstimatorQuery over a BoundedGaussianSumQuery."""
+
+    count: BoundedGaussianSumQuery
+
+    def _construct_below_estimate_query(self, stddev: float, expected: float) -> Any:
+        # A client counts +-1/2, by which it moves the count at most.
+        self.count = BoundedGaussianSumQuery(l2_norm_clip=0.5, stddev=stddev)
+        return tensorflow_privacy.NormalizedQuery(self.count, denominator=expected)
+
+
+class MeanQuery(tensorflow_privacy.NormalizedQuery):
     """A sum with noise, divided by a constant."""
 
-    def __init__(self, total: BoundedGaussianSumQuery, denominator: float):
+    def __init__(self, total: BoundedGaussianSumQuery | AdaptiveClipQuery, denominator: float):
         super().__init__(total, denominator)
-        self._total = total
+        self._parts = total.parts if isinstance(total, AdaptiveClipQuery) else (total,)
 
     @contextlib.contextmanager
     def seeded(self, seed: tf.Tensor) -> Iterator[None]:
         """While a program is traced: its noise is to come from this seed."""
-        self._total.seed = seed
         try:
+            for index, part in enumerate(self._parts):
+                part.seed = tf.random.experimental.stateless_fold_in(seed, -1 - index)
             yield
         finally:
-            self._total.seed = None
+            for part in self._parts:
+                part.seed = None
 
 
-def build_query(clip_norm: float, noise_multiplier: float, denominator: float) -> NoisedMeanQuery:
+def build_query(
+    clip_norm: float,
+    noise_multiplier: float,
+    denominator: float,
+    adaptive: AdaptiveClipConfig | None = None,
+) -> MeanQuery:
     """The Gaussian mechanism on the mean update of a cohort.
 
     Each client's update (all tensors as one vector) is scaled to an L2 norm of at most
@@ -96,9 +143,24 @@ def build_query(clip_norm: float, noise_multiplier: float, denominator: float) -
       noise_multiplier: noise in units of clip_norm.
       denominator: the expected cohort size. A constant, never the number of clients that
         reported, which is private.
+      adaptive: lets the clip norm follow a quantile of the norms, from clip_norm on; then
+        noise_multiplier is the joint one of sum and count.
+
+    Raises:
+      ConfigError: the count of clipped updates has too little noise.
     """
-    total = BoundedGaussianSumQuery(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
-    return NoisedMeanQuery(total, denominator)
+    if adaptive is not None:
+        count_noise = count_noise_of(adaptive, denominator) if noise_multiplier else 0.0
+        total = AdaptiveClipQuery(
+            clip_norm,
+            adaptive,
+            value_noise=value_noise_multiplier(noise_multiplier, count_noise),
+            count_noise=count_noise,
+            denominator=denominator,
+        )
+        return MeanQuery(total, denominator)
+    fixed = BoundedGaussianSumQuery(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
+    return MeanQuery(fixed, denominator)
 
 
 def build_aggregator(query: tensorflow_privacy.DPQuery | None, *, weighted: bool = False) -> Any:

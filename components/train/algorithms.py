@@ -1,12 +1,18 @@
-"""Federated algorithms, built out of tff.learning."""
+"""Optimizers, learning rates and algorithms, built out of tff.learning."""
 
+import collections
+import math
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from privet.components.train.config import OptimizerConfig, TrainConfig
+from privet.components.train.config import (
+    ADAPTIVE,
+    OptimizerConfig,
+    TrainConfig,
+)
 
 _OPTIMIZERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
     "adam": tff.learning.optimizers.build_adam,
@@ -16,16 +22,17 @@ _OPTIMIZERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
 }
 
 
-def build_optimizer(config: OptimizerConfig) -> tff.learning.optimizers.Optimizer:
+def build_optimizer(config: OptimizerConfig, name: str) -> tff.learning.optimizers.Optimizer:
     """An optimizer as pure functions, for the client or the server."""
-    if config.name == "sgd":
+    if name == "sgd":
         return tff.learning.optimizers.build_sgdm(config.learning_rate, config.momentum or None)
-    return _OPTIMIZERS[config.name](config.learning_rate)
+    settings = {} if config.adaptivity is None else {"epsilon": config.adaptivity}
+    return _OPTIMIZERS[name](config.learning_rate, **settings)
 
 
 def build_client_optimizer(config: TrainConfig) -> tff.learning.optimizers.Optimizer:
     """What a client takes its steps with."""
-    optimizer = build_optimizer(config.client_optimizer)
+    optimizer = build_optimizer(config.client_optimizer, config.client_optimizer.name or "sgd")
     if config.proximal_strength:
         optimizer = _Proximal(optimizer, config.proximal_strength)
     if config.gradient_clip_norm is not None:
@@ -35,7 +42,45 @@ def build_client_optimizer(config: TrainConfig) -> tff.learning.optimizers.Optim
 
 def build_server_optimizer(config: TrainConfig) -> tff.learning.optimizers.Optimizer:
     """What the server applies the mean update with, as if it were a gradient."""
-    return build_optimizer(config.server_optimizer)
+    name = config.server_optimizer.name or ADAPTIVE.get(config.algorithm, "sgd")
+    return build_optimizer(config.server_optimizer, name)
+
+
+def with_learning_rate(optimizer: tff.learning.optimizers.Optimizer, state: Any, rate: Any) -> Any:
+    """The state of an optimizer, at another learning rate."""
+    settings = dict(optimizer.get_hparams(state))
+    settings[tff.learning.optimizers.LEARNING_RATE_KEY] = rate
+    return optimizer.set_hparams(state, collections.OrderedDict(settings))
+
+
+def learning_rate(config: OptimizerConfig, round_number: int, rounds: int) -> float:
+    """The learning rate of a round.
+
+    Args:
+      config: the rate, and how it changes.
+      round_number: counted from 1.
+      rounds: that are configured, where linear and cosine end.
+
+    >>> schedule = ScheduleConfig(kind="linear", final=0.5, warmup_rounds=2)
+    >>> config = OptimizerConfig(learning_rate=1.0, schedule=schedule)
+    >>> [learning_rate(config, number, 6) for number in range(1, 7)]
+    [0.5, 1.0, 0.875, 0.75, 0.625, 0.5]
+    """
+    schedule, rate = config.schedule, config.learning_rate
+    if round_number < schedule.warmup_rounds:
+        return rate * round_number / schedule.warmup_rounds
+    start = max(1, schedule.warmup_rounds)
+    passed = round_number - start
+    if schedule.kind == "exponential":
+        assert schedule.decay is not None  # ScheduleConfig checks it
+        return rate * schedule.decay ** (passed / schedule.decay_rounds)
+    progress = min(1.0, passed / max(1, rounds - start))
+    fall = {
+        "constant": 0.0,
+        "linear": progress,
+        "cosine": (1 - math.cos(math.pi * progress)) / 2,
+    }[schedule.kind]
+    return rate * (1 - (1 - schedule.final) * fall)
 
 
 class _Proximal(tff.learning.optimizers.Optimizer):
@@ -71,6 +116,14 @@ class _Proximal(tff.learning.optimizers.Optimizer):
         inner, weights = self._optimizer.next(inner, weights, pulled)
         return (inner, True, start), weights
 
+    def get_hparams(self, state: Any) -> Any:
+        """Those of the optimizer inside."""
+        return self._optimizer.get_hparams(state[0])
+
+    def set_hparams(self, state: Any, hparams: Any) -> Any:
+        """Sets those of the optimizer inside."""
+        return (self._optimizer.set_hparams(state[0], hparams), *state[1:])
+
 
 class _ClippedGradients(tff.learning.optimizers.Optimizer):
     """Scales the gradient of a batch to a global L2 norm of at most `norm` before each step."""
@@ -89,25 +142,59 @@ class _ClippedGradients(tff.learning.optimizers.Optimizer):
         clipped, _ = tf.clip_by_global_norm(dense, self._norm)
         return self._optimizer.next(state, weights, tf.nest.pack_sequence_as(gradients, clipped))
 
+    def get_hparams(self, state: Any) -> Any:
+        """Those of the optimizer inside."""
+        return self._optimizer.get_hparams(state)
 
-def build_federated_averaging(
+    def set_hparams(self, state: Any, hparams: Any) -> Any:
+        """Sets those of the optimizer inside."""
+        return self._optimizer.set_hparams(state, hparams)
+
+
+def build_learning_process(
     model: tff.learning.models.FunctionalModel, config: TrainConfig, aggregator: Any
 ) -> tff.learning.templates.LearningProcess:
-    """Federated averaging (McMahan et al., 2017) with optimizers (Reddi et al., 2021).
+    """The algorithm on TFF's own runtime: what the other engines are held to.
 
     An update that is not finite is zeroed on the client, before clipping. No training metric is
     aggregated: it would leave the clients without noise.
+
+    Args:
+      model: what is trained.
+      config: settings; see TrainConfig for what TFF has no form of.
+      aggregator: of updates; weighted if clients are weighed by their examples.
     """
+    algorithms, loop = tff.learning.algorithms, tff.learning.LoopImplementation.DATASET_ITERATOR
+    server = build_server_optimizer(config)
     weighted = config.weight_by == "examples"
-    build = (
-        tff.learning.algorithms.build_weighted_fed_avg
-        if weighted
-        else tff.learning.algorithms.build_unweighted_fed_avg
-    )
+    if config.algorithm == "fed_sgd":
+        if not weighted:
+            aggregator = tff.aggregators.as_weighted_aggregator(aggregator)
+        return algorithms.build_fed_sgd(
+            model,
+            server_optimizer_fn=server,
+            model_aggregator=aggregator,
+            loop_implementation=loop,
+        )
+    client = build_client_optimizer(config)
+    if config.algorithm == "mime_lite":
+        build = (
+            algorithms.build_weighted_mime_lite
+            if weighted
+            else algorithms.build_unweighted_mime_lite
+        )
+        return build(
+            model,
+            base_optimizer=client,
+            server_optimizer=server,
+            model_aggregator=aggregator,
+            loop_implementation=loop,
+        )
+    build = algorithms.build_weighted_fed_avg if weighted else algorithms.build_unweighted_fed_avg
     return build(
         model,
-        client_optimizer_fn=build_client_optimizer(config),
-        server_optimizer_fn=build_server_optimizer(config),
+        client_optimizer_fn=client,
+        server_optimizer_fn=server,
         model_aggregator=aggregator,
-        loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
+        loop_implementation=loop,
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientData
-from privet.components.train.cohort import training_orders
+from privet.components.train.cohort import client_seeds, training_orders
 from privet.components.train.config import TrainConfig
 
 _BLOCK_BYTES = 32 << 20
@@ -31,6 +31,9 @@ class Block:
       sizes: int32 [batches], how many of them count.
       steps: int32 [clients], how many of the batches are each client's.
       clients: how many clients there are; more rows of `steps` are padding.
+      seeds: int32 [clients, 2], of what a client draws at random in the round.
+      states: float32 [clients, weights], what clients keep from round to round; else
+        [clients, 0].
     """
 
     features: Mapping[str, np.ndarray]
@@ -39,12 +42,15 @@ class Block:
     sizes: np.ndarray
     steps: np.ndarray
     clients: int
+    seeds: np.ndarray
+    states: np.ndarray
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What a program is fed, features by name."""
         features = [self.features[name] for name in sorted(self.features)]
         count = np.array(self.clients, np.int32)
-        return (*features, self.labels, self.order, self.sizes, self.steps, count)
+        mine = (count, self.seeds, self.states)
+        return (*features, self.labels, self.order, self.sizes, self.steps, *mine)
 
     def padded(self) -> "Block":
         """The same block in arrays of one of few sizes, as programs of fixed shapes want it."""
@@ -57,6 +63,8 @@ class Block:
             sizes=_pad(self.sizes, capacity),
             steps=_pad(self.steps, capacity),
             clients=self.clients,
+            seeds=_pad(self.seeds, capacity),
+            states=_pad(self.states, capacity),
         )
 
     @property
@@ -79,6 +87,8 @@ class Block:
             sizes=self.sizes[: len(order)],
             steps=steps,
             clients=clients,
+            seeds=self.seeds[:clients],
+            states=self.states[:clients],
         )
 
 
@@ -129,6 +139,8 @@ def pack(
         sizes=sizes.astype(np.int32),
         steps=steps.astype(np.int32),
         clients=len(clients),
+        seeds=client_seeds(clients, seed=seed, round_number=round_number),
+        states=np.zeros((len(clients), 0), np.float32),
     )
 
 

@@ -23,8 +23,7 @@ def training_orders(
     if not clients:
         return np.zeros(0, np.int64)
     lengths = np.repeat([len(client) for client in clients], epochs)
-    streams = stable_hashes("order", seed, each=[client.client_id.encode() for client in clients])
-    streams = _mix(streams + np.uint64(stable_hash("round", round_number)))
+    streams = _streams("order", clients, seed, round_number)
     streams = _mix(
         np.repeat(streams, epochs) + np.tile(np.arange(epochs, dtype=np.uint64), len(clients))
     )
@@ -33,6 +32,17 @@ def training_orders(
     position = np.arange(len(group)) - starts[group]
     ranks = _mix(streams[group] + position.astype(np.uint64) * _GOLDEN)
     return position[np.lexsort((ranks, group))]
+
+
+def client_seeds(clients: Sequence[ClientData], *, seed: int, round_number: int) -> np.ndarray:
+    """Seeds of what each client draws at random in a round, int32 [clients, 2]."""
+    return _streams("draws", clients, seed, round_number).view(np.int32).reshape(-1, 2)
+
+
+def _streams(name: str, clients: Sequence[ClientData], seed: int, round_number: int) -> np.ndarray:
+    """A pseudo-random number for each client, uint64 [clients]."""
+    hashes = stable_hashes(name, seed, each=[client.client_id.encode() for client in clients])
+    return _mix(hashes + np.uint64(stable_hash("round", round_number)))
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

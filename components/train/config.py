@@ -6,25 +6,70 @@ from typing import Literal
 from privet.components.shared.configuration import Config, check
 
 
+class ScheduleConfig(Config, frozen=True):
+    """How a learning rate changes over the rounds.
+
+    Attributes:
+      kind: `constant`; `linear` or `cosine`, which fall to `final` of the rate in the last round;
+        or `exponential`, which falls by the factor `decay` over every `decay_rounds`.
+      warmup_rounds: rounds over which the rate rises from 0 to the rate itself, before all that.
+      final: fraction of the rate in the last round, for linear and cosine.
+      decay, decay_rounds: for exponential.
+    """
+
+    kind: Literal["constant", "linear", "cosine", "exponential"] = "constant"
+    warmup_rounds: int = 0
+    final: float = 0.0
+    decay: float | None = None
+    decay_rounds: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.warmup_rounds >= 0, f"warmup_rounds={self.warmup_rounds} must be >= 0")
+        check(0 <= self.final <= 1, f"final={self.final} must lie in [0, 1]")
+        check(self.decay_rounds >= 1, f"decay_rounds={self.decay_rounds} must be >= 1")
+        if self.kind == "exponential":
+            check(
+                self.decay is not None and 0 < self.decay <= 1,
+                f"decay={self.decay} must lie in (0, 1] with kind=exponential",
+            )
+        else:
+            check(
+                self.decay is None,
+                f"decay={self.decay} applies to kind=exponential only, not to {self.kind}",
+            )
+
+
 class OptimizerConfig(Config, frozen=True):
     """An optimizer of tff.learning.optimizers, by name.
 
     Attributes:
       learning_rate: step size.
-      name: sgd, adam, adagrad, rmsprop or yogi.
+      name: sgd, adam, adagrad, rmsprop or yogi; by default sgd, or what `algorithm` names.
       momentum: for sgd only.
+      adaptivity: what is added to the denominator of an adaptive step (tau of Reddi et al.,
+        2021; Keras' epsilon); by default the optimizer's own.
+      schedule: of the learning rate, over rounds.
     """
 
     learning_rate: float
-    name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"] = "sgd"
+    name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"] | None = None
     momentum: float = 0.0
+    adaptivity: float | None = None
+    schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
-        check(self.learning_rate > 0, f"learning_rate={self.learning_rate} must be > 0")
+        check(
+            0 < self.learning_rate < math.inf,
+            f"learning_rate={self.learning_rate} must be > 0 and finite",
+        )
         check(0.0 <= self.momentum < 1.0, f"momentum={self.momentum} must lie in [0, 1)")
         check(
-            self.momentum == 0.0 or self.name == "sgd",
+            self.momentum == 0.0 or self.name in (None, "sgd"),
             f"momentum={self.momentum} applies to sgd only, not to {self.name}",
+        )
+        check(
+            self.adaptivity is None or (self.adaptivity > 0 and self.name != "sgd"),
+            f"adaptivity={self.adaptivity} must be > 0, and does not apply to sgd",
         )
 
 
@@ -52,6 +97,33 @@ class SamplingConfig(Config, frozen=True):
             )
 
 
+class AdaptiveClipConfig(Config, frozen=True):
+    """A clip norm that follows a quantile of the norms of updates (Andrew et al., 2021).
+
+    Attributes:
+      target_quantile: fraction of clients whose update should be within the clip norm.
+      learning_rate: of the geometric update: a round changes the clip norm by a factor of at
+        most exp(learning_rate).
+      count_noise: standard deviation of the noise on the number of clients within the clip norm;
+        by default a twentieth of the expected cohort. What it spends is part of epsilon.
+    """
+
+    target_quantile: float = 0.5
+    learning_rate: float = 0.2
+    count_noise: float | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            0 < self.target_quantile < 1,
+            f"target_quantile={self.target_quantile} must lie between 0 and 1",
+        )
+        check(0 < self.learning_rate <= 1, f"learning_rate={self.learning_rate} must lie in (0, 1]")
+        check(
+            self.count_noise is None or 0 < self.count_noise < math.inf,
+            f"count_noise={self.count_noise} must be > 0 and finite",
+        )
+
+
 class PrivacyConfig(Config, frozen=True):
     """The guarantee. There is no default: a run without privacy says `mechanism: none`.
 
@@ -63,6 +135,8 @@ class PrivacyConfig(Config, frozen=True):
       delta: probability of failure that the epsilon is stated at; below 1 / clients.
       clip_norm: L2 norm that a client's update is scaled down to.
       noise_multiplier: standard deviation of the noise in units of clip_norm.
+      adaptive_clip: lets the clip norm, which begins at clip_norm, follow a quantile; the
+        noise_multiplier is then that of both noises together.
     """
 
     mechanism: Literal["gaussian", "none"]
@@ -70,14 +144,12 @@ class PrivacyConfig(Config, frozen=True):
     delta: float | None = None
     clip_norm: float | None = None
     noise_multiplier: float | None = None
+    adaptive_clip: AdaptiveClipConfig | None = None
 
     def __post_init__(self) -> None:
         if self.mechanism == "none":
-            given = {
-                name: value
-                for name in ("epsilon", "delta", "clip_norm", "noise_multiplier")
-                if (value := getattr(self, name)) is not None
-            }
+            promises = ("epsilon", "delta", "clip_norm", "noise_multiplier", "adaptive_clip")
+            given = {name: value for name in promises if (value := getattr(self, name)) is not None}
             check(
                 not given,
                 f"{given} promise privacy but mechanism=none gives none. "
@@ -106,8 +178,90 @@ class PrivacyConfig(Config, frozen=True):
         )
 
 
+class RobustConfig(Config, frozen=True):
+    """An aggregate that a few arbitrary updates cannot move far, in place of the mean.
+
+    Attributes:
+      kind: `median` or `trimmed_mean`, of each weight by itself (Yin et al., 2018, "Byzantine-
+        Robust Distributed Learning"), or `norm_filter`: the mean of the updates that are not far
+        longer than the median one.
+      trim: fraction of the clients that trimmed_mean leaves out at either end.
+      largest_norm: norm above which norm_filter leaves an update out, in units of the cohort's
+        median norm.
+    """
+
+    kind: Literal["median", "trimmed_mean", "norm_filter"]
+    trim: float | None = None
+    largest_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("trim", "trimmed_mean"), ("largest_norm", "norm_filter")):
+            given = getattr(self, name) is not None
+            check(given == (self.kind == kind), f"{name} is for kind={kind}, which needs it")
+        check(
+            self.trim is None or 0 < self.trim < 0.5,
+            f"trim={self.trim} must lie between 0 and 0.5",
+        )
+        check(
+            self.largest_norm is None or 1 < self.largest_norm < math.inf,
+            f"largest_norm={self.largest_norm} must be > 1 (typical: 3)",
+        )
+
+
+class SimulationConfig(Config, frozen=True):
+    """Clients that fail, as real ones do.
+
+    Attributes:
+      dropout_rate: chance of a client of a cohort to report nothing.
+      late_rate: chance of a client to report a round late: its update, made with the weights of
+        the round before, then counts less (see AsynchronousConfig.staleness_exponent: 0.5).
+    """
+
+    dropout_rate: float = 0.0
+    late_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("dropout_rate", "late_rate"):
+            value = getattr(self, name)
+            check(0 <= value < 1, f"{name}={value} must lie in [0, 1)")
+
+
+class AsynchronousConfig(Config, frozen=True):
+    """FedBuff (Nguyen et al., 2022, "Federated Learning with Buffered Asynchronous Aggregation").
+
+    Clients start at a steady rate, each with the weights of that moment, and take a half-normal
+    time. The server steps whenever so many of them have reported.
+
+    Attributes:
+      buffer_size: updates to a step of the server; such a step is a round.
+      concurrency: mean number of clients that train at the same time.
+      staleness_exponent: an update that is s rounds old counts (1 + s) to the power of minus it.
+      max_staleness: rounds after which an update is thrown away.
+    """
+
+    buffer_size: int
+    concurrency: int
+    staleness_exponent: float = 0.5
+    max_staleness: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("buffer_size", "concurrency"):
+            check(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be >= 1")
+        check(
+            0 <= self.staleness_exponent < math.inf,
+            f"staleness_exponent={self.staleness_exponent} must be >= 0 and finite",
+        )
+        check(self.max_staleness >= 0, f"max_staleness={self.max_staleness} must be >= 0")
+
+
+ADAPTIVE = {"fed_adam": "adam", "fed_yogi": "yogi", "fed_adagrad": "adagrad"}
+"""Algorithm -> the server's optimizer that it is named after (Reddi et al., 2021)."""
+
 AUTO_BEAM_COHORT = 100_000
 """Clients in a cohort above which `engine: auto` takes Beam."""
+
+
+_CLIENT_OPTIMIZER = OptimizerConfig(learning_rate=0.1)
 
 
 class TrainConfig(Config, frozen=True):
@@ -115,6 +269,8 @@ class TrainConfig(Config, frozen=True):
 
     Attributes:
       privacy: the guarantee; see PrivacyConfig.
+      algorithm: fed_avg, fed_prox, fed_sgd, mime_lite, scaffold, or fed_adam, fed_yogi and
+        fed_adagrad, which are fed_avg with that optimizer on the server; see algorithms.py.
       sampling: the cohort of a round.
       rounds: rounds of training at most.
       local_epochs, batch_size: what a client does in a round.
@@ -122,9 +278,14 @@ class TrainConfig(Config, frozen=True):
       initial_weights: a Keras model (SavedModel folder, .keras or .h5) to start from; by default
         the model function's own initial weights. It must be public.
       client_optimizer, server_optimizer: by name and learning rate.
-      proximal_strength: FedProx's pull of a client's weights to the global ones; 0 for FedAvg.
+      proximal_strength: fed_prox's pull of a client's weights to the global ones.
       gradient_clip_norm: global L2 norm that the gradient of a batch is scaled down to.
       weight_by: `client` (all count the same) or `examples`, which is refused with privacy.
+      robust_aggregation: in place of the mean; refused with privacy.
+      update_bits: bits for each value of a client's update on its way up (stochastic
+        quantization); by default the 32 of float32.
+      simulation: clients that drop out or are late.
+      asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
         program in Beam's workers), `tff` (TensorFlow Federated's own runtime), or `auto`:
         `compiled`, but `beam` where a cohort is larger than AUTO_BEAM_COHORT.
@@ -134,17 +295,31 @@ class TrainConfig(Config, frozen=True):
     """
 
     privacy: PrivacyConfig
+    algorithm: Literal[
+        "fed_avg",
+        "fed_prox",
+        "fed_sgd",
+        "mime_lite",
+        "scaffold",
+        "fed_adam",
+        "fed_yogi",
+        "fed_adagrad",
+    ] = "fed_avg"
     sampling: SamplingConfig = SamplingConfig()
     rounds: int = 30
     local_epochs: int = 1
     batch_size: int = 16
     max_steps: int | None = None
     initial_weights: str | None = None
-    client_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=0.1)
+    client_optimizer: OptimizerConfig = _CLIENT_OPTIMIZER
     server_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1.0)
     proximal_strength: float = 0.0
     gradient_clip_norm: float | None = None
     weight_by: Literal["client", "examples"] = "client"
+    robust_aggregation: RobustConfig | None = None
+    update_bits: Literal[4, 8] | None = None
+    simulation: SimulationConfig = SimulationConfig()
+    asynchronous: AsynchronousConfig | None = None
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"
     xla: Literal["auto", "on", "off"] = "auto"
     evaluate_every: int = 1
@@ -158,16 +333,132 @@ class TrainConfig(Config, frozen=True):
         )
         check(self.evaluate_every >= 0, f"evaluate_every={self.evaluate_every} must be >= 0")
         check(
-            0 <= self.proximal_strength < math.inf,
-            f"proximal_strength={self.proximal_strength} must be >= 0 and finite",
-        )
-        check(
             self.gradient_clip_norm is None or 0 < self.gradient_clip_norm < math.inf,
             f"gradient_clip_norm={self.gradient_clip_norm} must be > 0 and finite",
         )
+        self._check_algorithm()
+        self._check_privacy()
+        self._check_simulation()
+        self._check_engine()
+
+    def _check_algorithm(self) -> None:
+        name, strength = self.algorithm, self.proximal_strength
+        if name == "fed_prox":
+            check(
+                0 < strength < math.inf,
+                f"proximal_strength={strength} must be > 0 and finite with algorithm=fed_prox",
+            )
+        else:
+            check(
+                strength == 0,
+                f"proximal_strength={strength} applies to algorithm=fed_prox, not to {name}",
+            )
+        given = self.server_optimizer.name
         check(
-            self.weight_by == "client" or self.privacy.mechanism == "none",
+            name not in ADAPTIVE or given in (None, ADAPTIVE[name]),
+            f"algorithm={name} is fed_avg with server_optimizer.name={ADAPTIVE.get(name)}, not "
+            f"{given}. Leave one of the two out",
+        )
+        stepping: dict[str, str | None] = {
+            "client_optimizer": self.client_optimizer.name,
+            "server_optimizer": given or ADAPTIVE.get(name),
+        }
+        for side, chosen in stepping.items():
+            optimizer = getattr(self, side)
+            check(
+                optimizer.adaptivity is None or chosen is not None,
+                f"{side}.adaptivity={optimizer.adaptivity} does not apply to sgd",
+            )
+            check(
+                optimizer.momentum == 0 or chosen in (None, "sgd"),
+                f"{side}.momentum={optimizer.momentum} applies to sgd only, not to {chosen}",
+            )
+        if name == "fed_sgd":
+            check(
+                self.local_epochs == 1
+                and self.gradient_clip_norm is None
+                and self.client_optimizer == _CLIENT_OPTIMIZER,
+                "algorithm=fed_sgd takes no step on the client: leave out local_epochs, "
+                "client_optimizer and gradient_clip_norm",
+            )
+        if name == "scaffold":
+            check(
+                self.client_optimizer.name in (None, "sgd")
+                and self.client_optimizer.momentum == 0
+                and self.gradient_clip_norm is None,
+                "algorithm=scaffold corrects plain gradient steps: set client_optimizer.name: sgd, "
+                "and leave out momentum and gradient_clip_norm",
+            )
+            check(
+                self.weight_by == "client",
+                "algorithm=scaffold weighs clients equally: set weight_by: client",
+            )
+        if self.robust_aggregation is not None:
+            check(
+                name not in ("mime_lite", "scaffold"),
+                f"robust_aggregation does not cover what algorithm={name} aggregates beside the "
+                "update. Set algorithm: fed_avg",
+            )
+            check(
+                self.weight_by == "client",
+                "robust_aggregation weighs clients equally: set weight_by: client",
+            )
+
+    def _check_privacy(self) -> None:
+        if self.privacy.mechanism == "none":
+            return
+        check(
+            self.weight_by == "client",
             "weight_by=examples lets a client with many examples move the sum by more than "
             "privacy.clip_norm, which no epsilon allows for. Set weight_by: client, or "
             "privacy.mechanism: none",
+        )
+        check(
+            self.algorithm not in ("mime_lite", "scaffold"),
+            f"algorithm={self.algorithm} aggregates more than the update, without noise, which no "
+            "epsilon covers. Set algorithm: fed_avg, or privacy.mechanism: none",
+        )
+        check(
+            self.robust_aggregation is None,
+            "robust_aggregation is no sum: how far one client moves it is not known, so no noise "
+            "can be calibrated to it. Leave it out (clipping bounds each client as well), or set "
+            "privacy.mechanism: none",
+        )
+        check(
+            self.asynchronous is None and self.simulation.late_rate == 0,
+            "with asynchronous or simulation.late_rate a client may be in a round several times, "
+            "which the accounting of rounds does not cover. Leave them out, or set "
+            "privacy.mechanism: none",
+        )
+
+    def _check_simulation(self) -> None:
+        if self.asynchronous is None:
+            return
+        check(
+            self.sampling == SamplingConfig() and self.simulation.late_rate == 0,
+            "asynchronous decides who reports when: leave out sampling and simulation.late_rate",
+        )
+        check(
+            self.algorithm not in ("mime_lite", "scaffold") and self.robust_aggregation is None,
+            "asynchronous rounds are for the mean of updates: leave out robust_aggregation, and "
+            f"set algorithm: fed_avg in place of {self.algorithm}",
+        )
+
+    def _check_engine(self) -> None:
+        if self.engine != "tff":
+            return
+        without = {
+            "algorithm=scaffold": self.algorithm == "scaffold",
+            "robust_aggregation": self.robust_aggregation is not None,
+            "update_bits": self.update_bits is not None,
+            "asynchronous": self.asynchronous is not None,
+            "simulation.late_rate": self.simulation.late_rate > 0,
+            "client_optimizer.schedule with algorithm=mime_lite": self.algorithm == "mime_lite"
+            and self.client_optimizer.schedule != ScheduleConfig(),
+        }
+        asked = [name for name, given in without.items() if given]
+        check(
+            not asked,
+            f"engine=tff has no {', '.join(asked)}: TensorFlow Federated 0.87 has none. Set "
+            "engine: compiled or beam",
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
-from privet.components.train.accounting import Accountant, rounds_event
+from privet.components.train.accounting import Accountant, joint_noise_multiplier, rounds_event
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Engine
 from privet.components.train.sampling import Sampler
@@ -149,7 +149,7 @@ def _affordable_rounds(mechanism: Mechanism | None, sampler: Sampler, rounds: in
 
 def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> None:
     """Composes what the aggregator says it did, after checking it against the plan."""
-    noise = getattr(ran, "noise_multiplier", None)
+    noise = joint_noise_multiplier(ran)
     planned = mechanism.noise_multiplier
     if noise is None or not np.isclose(noise, planned, rtol=1e-5):
         raise PrivacyError(

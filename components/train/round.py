@@ -1,9 +1,9 @@
 """A round as four pure functions over a documented state: prepare, work, merge, update.
 
     prepared = programs.prepare(state)               what clients need
-    partial = work([*prepared, *block.arrays()])     train every client of a block, clip, add up
-    total = merge(partial, partial)                  partial sums, in any grouping
-    state, event = programs.finish(update, state, total)    noise, server optimizer
+    partial = work(prepared, block)                  train every client of a block, clip, add up
+    partial = merge(partial, partial)                partial sums, in any grouping
+    state, event = programs.finish(update, state, partial)    noise, server optimizer
 
 Engines differ only in who calls them. The parts are TFF's and tensorflow_privacy's: the model is a
 tff.learning.models.FunctionalModel, optimizers are tff.learning.optimizers, and clip, sum and noise
@@ -11,29 +11,43 @@ are one DPQuery. Noise is added in `update` alone, once a round, never where wor
 """
 
 import dataclasses
+import itertools
 import secrets
 from typing import Any, NamedTuple
 
 import dp_accounting
 import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 import tensorflow_privacy
 
 from privet.components.shared.errors import ModelError
 from privet.components.shared.schema import Schema
-from privet.components.train.aggregation import NoisedMeanQuery
-from privet.components.train.algorithms import build_client_optimizer, build_server_optimizer
+from privet.components.train.aggregation import MeanQuery
+from privet.components.train.algorithms import (
+    build_client_optimizer,
+    build_server_optimizer,
+    learning_rate,
+    with_learning_rate,
+)
+from privet.components.train.client_update import (
+    BlockTensors,
+    Prepared,
+    Total,
+    keeps_state,
+    record_like,
+    specs_of,
+    train_block,
+)
 from privet.components.train.config import TrainConfig
 from privet.components.train.model import (
     input_specs,
     label_dtype,
-    model_inputs,
     restore_keras,
     to_functional,
     unfused_normalization,
 )
 from privet.components.train.programs import Arrays, Call, Program, build_program
+from privet.components.train.robust import robust_mean
 
 
 class ServerState(NamedTuple):
@@ -43,34 +57,63 @@ class ServerState(NamedTuple):
       weights: the global model's trainable weights, in Keras' order.
       optimizer: the server optimizer's state.
       query: the DPQuery's global state: clip norm, noise.
+      algorithm: of mime_lite the clients' optimizer state, of scaffold the mean control variate.
+      rounds: that led here, of which the learning rates are a function.
+      visited: where clients keep something, int32 [population]: the round in which each of them
+        last wrote it, 0 for none.
     """
 
     weights: Arrays
     optimizer: Arrays
     query: Arrays
+    algorithm: Arrays
+    rounds: int = 0
+    visited: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> Arrays:
+        """What the update changes."""
+        return (*self.weights, *self.optimizer, *self.query, *self.algorithm)
 
 
-class BlockTensors(NamedTuple):
-    """A block inside a program; see blocks.Block, whose arrays() are its leaves."""
+class _Tensors(NamedTuple):
+    """The arrays of a ServerState inside a program."""
 
-    features: dict[str, Any]
-    labels: Any
-    order: Any
-    sizes: Any
-    steps: Any
-    clients: Any
+    weights: Any
+    optimizer: Any
+    query: Any
+    algorithm: Any
 
 
-class Total(NamedTuple):
-    """A partial sum over clients.
+class Partial(NamedTuple):
+    """What some clients of a round add up to.
 
     Attributes:
-      updates: the query's sample state: the sum of clipped updates.
-      weight: float32, what the plain mean divides by. Never leaves a private round.
+      total: the leaves of a client_update.Total.
+      rows: float32 [clients, weights], what has to be known of each client; else [clients, 0].
     """
 
-    updates: Any
-    weight: Any
+    total: Arrays
+    rows: np.ndarray
+
+    def discounted(self, factor: float) -> "Partial":
+        """The same updates at so much of their size."""
+        *updates, weight = self.total
+        updates = [np.asarray(factor * part, part.dtype) for part in updates]
+        return Partial((*updates, weight), self.rows)
+
+
+NOBODY = Partial((), np.zeros((0, 0), np.float32))
+"""What no client adds up to, in whatever form."""
+
+
+def merge(one: Partial, other: Partial) -> Partial:
+    """Partial sums added up: what DPQuery.merge_sample_states does for sums."""
+    if not (one.total and other.total):
+        return one if one.total else other
+    total = tuple(a + b for a, b in zip(one.total, other.total, strict=True))
+    rows = [part.rows for part in (one, other) if part.rows.size]
+    return Partial(total, np.concatenate(rows) if len(rows) > 1 else (rows or [one.rows])[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,61 +121,98 @@ class Programs:
     """The compiled functions of a round; they can be pickled.
 
     Attributes:
+      config: settings.
       initial: the state before the first round.
       frozen: weights that do not train.
       nothing: the partial sum of no client.
-      work: (prepared, block) -> partial sum.
+      work: (prepared, block) -> total, rows.
       work_xla: the same, compiled by XLA; it wants padded blocks.
-      update: (state, total, seed of the noise) -> state and numbers of the event.
+      update: (state, total, learning rate, seed of the noise) -> state and numbers of the event.
       event: the structure of the event.
     """
 
+    config: TrainConfig
     initial: ServerState
     frozen: Arrays
-    nothing: Arrays
+    nothing: Partial
     work: Program
     work_xla: Program
     update: Program
-    event: dp_accounting.DpEvent
+    event: Any
 
     def prepare(self, state: ServerState) -> Arrays:
-        """What every client needs: the weights, and how to clip."""
-        return (*state.weights, *self.frozen, *state.query)
+        """What every client needs: the weights, how to clip, and its learning rate."""
+        config = self.config
+        rate = learning_rate(config.client_optimizer, state.rounds + 1, config.rounds)
+        return (
+            *state.weights,
+            *self.frozen,
+            *state.query,
+            *state.algorithm,
+            np.asarray(rate, np.float32),
+        )
 
     def finish(
-        self, update: Call, state: ServerState, total: Arrays
+        self, update: Call, state: ServerState, partial: Partial, cohort: np.ndarray
     ) -> tuple[ServerState, dp_accounting.DpEvent]:
         """State and event after a round, by the loaded `update`.
 
         The seed of the noise is 128 bits from the operating system, whatever else is seeded.
+
+        Args:
+          update: the program.
+          state: before the round.
+          partial: the sum over all of its clients.
+          cohort: their positions.
         """
+        config, total = self.config, partial.total
+        if config.robust_aggregation is not None:
+            total = self._robust_total(partial)
+        rate = learning_rate(config.server_optimizer, state.rounds + 1, config.rounds)
         seed = np.frombuffer(secrets.token_bytes(16), np.int64)
-        updated = update((*state.weights, *state.optimizer, *state.query, *total, seed))
-        ends = np.cumsum([len(part) for part in self.initial])
-        weights, optimizer, query = ends
-        state = ServerState(updated[:weights], updated[weights:optimizer], updated[optimizer:query])
-        numbers = [float(number) for number in updated[query:]]
-        return state, tf.nest.pack_sequence_as(self.event, numbers)
+        updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seed))
+        taken = iter(updated)
+        after = state._replace(
+            weights=tuple(itertools.islice(taken, len(state.weights))),
+            optimizer=tuple(itertools.islice(taken, len(state.optimizer))),
+            query=tuple(itertools.islice(taken, len(state.query))),
+            algorithm=tuple(itertools.islice(taken, len(state.algorithm))),
+            rounds=state.rounds + 1,
+        )
+        numbers = [float(number) for number in taken]
+        if state.visited is not None:
+            visited = state.visited.copy()
+            visited[cohort] = after.rounds
+            after = after._replace(visited=visited)
+        return after, tf.nest.pack_sequence_as(self.event, numbers)
 
-
-def merge(one: Arrays, other: Arrays) -> Arrays:
-    """The sum of two partial sums: what DPQuery.merge_sample_states does for sums."""
-    return tuple(a + b for a, b in zip(one, other, strict=True))
+    def _robust_total(self, partial: Partial) -> Arrays:
+        """The robust mean in the place of a sum over one client."""
+        assert self.config.robust_aggregation is not None
+        mean = robust_mean(self.config.robust_aggregation, partial.rows)
+        if mean is None:
+            return self.nothing.total
+        ends = np.cumsum([part.size for part in self.initial.weights])
+        parts = np.split(mean, ends[:-1])
+        shaped = zip(parts, self.initial.weights, strict=True)
+        return (*(part.reshape(like.shape) for part, like in shaped), np.ones((), np.float32))
 
 
 def build_programs(
     config: TrainConfig,
     model: tf.keras.Model,
     schema: Schema,
-    mean: NoisedMeanQuery | None,
+    mean: MeanQuery | None,
+    population: int,
 ) -> Programs:
-    """Compiles a round of federated averaging (McMahan et al., 2017; Reddi et al., 2021).
+    """Compiles a round of the algorithm; see client_update.py for the clients' part.
 
     Args:
       config: settings.
       model: the Keras model with its initial weights.
       schema: of one example.
       mean: the DP mechanism; None for the plain mean.
+      population: number of clients.
 
     Raises:
       ModelError: the model has an operation that is not safe in a program.
@@ -140,36 +220,36 @@ def build_programs(
     query = mean or tensorflow_privacy.NoPrivacySumQuery()
     functional = to_functional(model, schema)
     trainable, frozen = (tuple(map(np.asarray, part)) for part in functional.initial_weights)
-    weights = _specs(trainable)
-    optimizer = _arrays(build_server_optimizer(config).initialize(weights))
-    mechanism = _arrays(query.initial_global_state())
-    nothing = _arrays(Total(query.initial_sample_state(weights), np.float32(0)))
-    state = ServerState(trainable, optimizer, mechanism)
+    weights = specs_of(trainable)
+    state = _Tensors(
+        weights=trainable,
+        optimizer=_arrays(build_server_optimizer(config).initialize(weights)),
+        query=_arrays(query.initial_global_state()),
+        algorithm=_arrays(_initial_algorithm(config, weights)),
+    )
+    form = record_like(config, weights)
+    nothing = _arrays(Total(query.initial_sample_state(form), np.float32(0)))
 
     def work(padded: bool) -> Any:
-        def function(weights: Any, frozen: Any, mechanism: Any, block: BlockTensors) -> Total:
-            return _train_block(
-                config,
-                functional,
-                query,
-                (weights, frozen),
-                mechanism,
-                block,
-                private=mean is not None,
-                padded=padded,
-            )
+        def function(given: Prepared, block: BlockTensors) -> Any:
+            return train_block(config, functional, query, given, block, padded=padded)
 
         return function
 
-    def update(state: ServerState, total: Total, seed: tf.Tensor) -> Any:
+    def update(state: _Tensors, total: Total, rate: tf.Tensor, seed: tf.Tensor) -> Any:
         if mean is None:
-            return _update(config, query, state, total, private=False)
+            return _update_plain(config, query, state, total, rate, population)
         with mean.seeded(seed):
-            return _update(config, query, state, total, private=True)
+            result, mechanism, event = mean.get_noised_result(total.updates, state.query)
+        state = _step(config, state, result, rate, share=None)
+        return state._replace(query=mechanism), event
 
-    needed = (weights, _specs(frozen), _specs(mechanism), _block_specs(schema, config.batch_size))
+    rate = tf.TensorSpec((), tf.float32)
+    kept = specs_of(state)
+    given = Prepared(weights, specs_of(frozen), kept.query, kept.algorithm, rate)
+    needed = given, _block_specs(config, schema, weights)
     update_program, (_, event) = build_program(
-        update, _specs(state), _specs(nothing), tf.TensorSpec((2,), tf.int64)
+        update, kept, specs_of(nothing), rate, tf.TensorSpec((2,), tf.int64)
     )
     with unfused_normalization():
         plain, _ = build_program(work(padded=False), *needed)
@@ -181,10 +261,18 @@ def build_programs(
             "the engines compiled and beam. Use tf.keras.layers.LayerNormalization or "
             "GroupNormalization, or set train.engine: tff."
         )
+    visited = np.zeros(population, np.int32) if keeps_state(config) else None
     return Programs(
-        initial=ServerState(*(_flat(part) for part in state)),
+        config=config,
+        initial=ServerState(
+            weights=_flat(state.weights),
+            optimizer=_flat(state.optimizer),
+            query=_flat(state.query),
+            algorithm=_flat(state.algorithm),
+            visited=visited,
+        ),
         frozen=frozen,
-        nothing=_flat(nothing),
+        nothing=Partial(_flat(nothing), NOBODY.rows),
         work=plain,
         work_xla=compiled,
         update=update_program,
@@ -192,100 +280,22 @@ def build_programs(
     )
 
 
-def _train_block(
-    config: TrainConfig,
-    model: tff.learning.models.FunctionalModel,
-    query: tensorflow_privacy.SumAggregationDPQuery,
-    start: tuple[Any, Any],
-    mechanism: Any,
-    block: BlockTensors,
-    *,
-    private: bool,
-    padded: bool,
-) -> Total:
-    """Trains client after client and adds up their clipped updates."""
-    params = query.derive_sample_params(mechanism)
-    optimizer = build_client_optimizer(config)
-    weights, frozen = start
-    specs = _specs(weights)
-    trained_before = tf.concat([[0], tf.cumsum(block.sizes)], 0)  # examples before each batch
-
-    def step(batch: Any, trained: Any, state: Any) -> Any:
-        features, labels, counts = _batch(block, batch, padded=padded)
-        with tf.GradientTape() as tape:
-            tape.watch(trained)
-            outputs = model.predict_on_batch((trained, frozen), features, training=True)
-            loss = model.loss(outputs, labels, counts)
-        gradients = tape.gradient(loss, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        state, trained = optimizer.next(state, trained, gradients)
-        return batch + 1, tuple(trained), state
-
-    def client(number: Any, first: Any, total: Total) -> Any:
-        end = first + block.steps[number]
-        _, trained, _ = tf.while_loop(
-            lambda batch, *_: batch < end, step, (first, weights, optimizer.initialize(specs))
-        )
-        update = tf.nest.map_structure(tf.subtract, weights, trained)
-        weight = tf.constant(1.0)
-        if not private:  # else the query takes care of it
-            update, finite = _finite(update)
-            if config.weight_by == "examples":
-                examples = tf.cast(trained_before[end] - trained_before[first], tf.float32)
-                weight = tf.where(finite, examples, 0.0)
-                update = tf.nest.map_structure(lambda value: value * weight, update)
-        record = query.preprocess_record(params, update)
-        updates = query.accumulate_preprocessed_record(total.updates, record)
-        return number + 1, end, Total(updates, total.weight + weight)
-
-    nothing = Total(query.initial_sample_state(specs), tf.constant(0.0))
-    loop = tf.while_loop(lambda number, *_: number < block.clients, client, (0, 0, nothing))
-    return loop[2]
+def _initial_algorithm(config: TrainConfig, weights: Any) -> Any:
+    if config.algorithm == "mime_lite":
+        return build_client_optimizer(config).initialize(weights)
+    if config.algorithm == "scaffold":
+        return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape), weights)
+    return ()
 
 
-def _batch(block: BlockTensors, batch: Any, *, padded: bool) -> tuple[Any, Any, Any]:
-    """Features, labels and example weights of a batch.
-
-    XLA wants one shape, so it takes whole rows of `order`, the weights of whose padding are 0 and
-    of the others such that the mean over all is the mean over those that count.
-    """
-    rows, size = block.order[batch], block.sizes[batch]
-    if padded:
-        whole = rows.shape[0]
-        count = tf.cast(tf.range(whole) < size, tf.float32) * (whole / tf.cast(size, tf.float32))
-    else:
-        rows, count = rows[:size], None
-    features = {name: tf.gather(values, rows) for name, values in block.features.items()}
-    return model_inputs(features), tf.gather(block.labels, rows), count
-
-
-def _finite(update: Any) -> tuple[Any, Any]:
-    """The update, or zeros if any of its values is not finite; and whether all are."""
-
-    def closely() -> tuple[Any, Any]:  # finite values may have a norm that is not
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in update])
-        return tuple(tf.where(finite, value, tf.zeros_like(value)) for value in update), finite
-
-    fine = tf.math.is_finite(tf.linalg.global_norm(update))
-    return tf.cond(fine, lambda: (update, tf.constant(True)), closely)
-
-
-def _update(
-    config: TrainConfig,
-    query: tensorflow_privacy.SumAggregationDPQuery,
-    state: ServerState,
-    total: Total,
-    *,
-    private: bool,
-) -> tuple[ServerState, dp_accounting.DpEvent]:
-    """Noise, then a step of the server's optimizer against the mean update."""
-    result, mechanism, event = query.get_noised_result(total.updates, state.query)
-    optimizer = build_server_optimizer(config)
-    if private:
-        stepped, weights = optimizer.next(state.optimizer, state.weights, result)
-        return ServerState(tuple(weights), stepped, mechanism), event
+def _update_plain(
+    config: TrainConfig, query: Any, state: _Tensors, total: Total, rate: Any, population: int
+) -> Any:
+    """The server's step along the plain mean."""
+    result, _, event = query.get_noised_result(total.updates, state.query)
     mean = tf.nest.map_structure(lambda value: tf.math.divide_no_nan(value, total.weight), result)
-    stepped, weights = optimizer.next(state.optimizer, state.weights, mean)
-    updated = ServerState(tuple(weights), stepped, mechanism)
+    share = total.weight / population
+    updated = _step(config, state, mean, rate, share)
     # Of nobody there is no mean: momentum must not move the model either.
     somebody = total.weight > 0
     return tf.nest.map_structure(
@@ -293,19 +303,42 @@ def _update(
     ), event
 
 
-def _block_specs(schema: Schema, batch_size: int) -> BlockTensors:
+def _step(config: TrainConfig, state: _Tensors, mean: Any, rate: Any, share: Any) -> _Tensors:
+    """A step of the server's optimizer against the mean of what clients sent.
+
+    Args:
+      config: settings.
+      state: before it.
+      mean: of the form client_update.record_like.
+      rate: the learning rate.
+      share: of the population that took part.
+    """
+    algorithm = state.algorithm
+    if config.algorithm == "mime_lite":
+        mean, gradient = mean
+        still = tf.nest.map_structure(tf.zeros_like, gradient)
+        algorithm, _ = build_client_optimizer(config).next(algorithm, still, gradient)
+    if config.algorithm == "scaffold":
+        mean, change = mean
+        algorithm = tf.nest.map_structure(lambda a, b: a + share * b, algorithm, change)
+    optimizer = build_server_optimizer(config)
+    stepped = with_learning_rate(optimizer, state.optimizer, rate)
+    stepped, weights = optimizer.next(stepped, state.weights, mean)
+    return _Tensors(tuple(weights), stepped, state.query, algorithm)
+
+
+def _block_specs(config: TrainConfig, schema: Schema, weights: Any) -> BlockTensors:
+    width = sum(spec.shape.num_elements() for spec in weights)
     return BlockTensors(
         features=input_specs(schema),
         labels=tf.TensorSpec((None, 1), label_dtype(schema)),
-        order=tf.TensorSpec((None, batch_size), tf.int32),
+        order=tf.TensorSpec((None, config.batch_size), tf.int32),
         sizes=tf.TensorSpec((None,), tf.int32),
         steps=tf.TensorSpec((None,), tf.int32),
         clients=tf.TensorSpec((), tf.int32),
+        seeds=tf.TensorSpec((None, 2), tf.int32),
+        states=tf.TensorSpec((None, width if keeps_state(config) else 0), tf.float32),
     )
-
-
-def _specs(values: Any) -> Any:
-    return tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype), values)
 
 
 def _arrays(values: Any) -> Any:

@@ -149,4 +149,9 @@ def _query(privacy: PrivacyConfig, mechanism: loop.Mechanism | None, sampler: Sa
     if mechanism is None:
         return None
     assert privacy.clip_norm is not None
-    return build_query(privacy.clip_norm, mechanism.noise_multiplier, sampler.expected_cohort)
+    return build_query(
+        privacy.clip_norm,
+        mechanism.noise_multiplier,
+        sampler.expected_cohort,
+        privacy.adaptive_clip,
+    )

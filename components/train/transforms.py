@@ -14,10 +14,10 @@ from privet.components.train.blocks import read_blocks
 from privet.components.train.config import TrainConfig
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
-from privet.components.train.round import Programs, merge
+from privet.components.train.round import NOBODY, Partial, Programs, merge
 from privet.components.train.work import load_work
 
-Sum = Arrays | PrivetError
+Sum = Partial | PrivetError
 """A partial sum, or the error that kept from it: Beam would hide it in its own."""
 
 
@@ -83,7 +83,7 @@ class _TrainClients(beam.DoFn):
         except PrivetError as error:
             yield error
 
-    def _train(self, positions: list[int]) -> Iterator[Arrays]:
+    def _train(self, positions: list[int]) -> Iterator[Partial]:
         job = self._job
         programs, reader = kept(job.programs, job.examples)
         work = load_work(programs, xla=job.xla)
@@ -107,12 +107,11 @@ def kept(programs: str, examples: str) -> tuple[Programs, CohortReader]:
 
 
 def _add_up(sums: Iterable[Sum]) -> Sum:
-    total: Arrays = ()
+    total = NOBODY
     for one in sums:
         if isinstance(one, PrivetError):
             return one
-        if one:
-            total = merge(total, one) if total else one
+        total = merge(total, one)
     return total
 
 

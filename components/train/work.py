@@ -13,9 +13,9 @@ import tensorflow as tf
 from privet.components.shared.errors import ModelError
 from privet.components.train.blocks import Block
 from privet.components.train.programs import Arrays, Program
-from privet.components.train.round import Programs
+from privet.components.train.round import Partial, Programs
 
-Work = Callable[[Arrays, Block], Arrays]
+Work = Callable[[Arrays, Block], Partial]
 """(prepared, block) -> partial sum."""
 
 _LOG = logging.getLogger(__name__)
@@ -26,11 +26,14 @@ _SLOW_BATCH = 0.01  # seconds; a slower model is tried on a single batch
 
 def load_work(programs: Programs, *, xla: bool) -> Work:
     """The work of a block, ready to be called; loaded once in a process."""
-    if xla:
-        call = _loaded(programs.work_xla)
-        return lambda prepared, block: call((*prepared, *block.padded().arrays()))
-    call = _loaded(programs.work)
-    return lambda prepared, block: call((*prepared, *block.arrays()))
+    call = _loaded(programs.work_xla if xla else programs.work)
+
+    def work(prepared: Arrays, block: Block) -> Partial:
+        fed = block.padded() if xla else block
+        *total, rows = call((*prepared, *fed.arrays()))
+        return Partial(tuple(total), rows[: block.clients])
+
+    return work
 
 
 def choose_xla(
@@ -77,9 +80,9 @@ def _problem(plain: Work, compiled: Work, prepared: Arrays, block: Block) -> str
         _LOG.info("XLA: %s", error.message)
         return "XLA cannot compile the model (Dropout and other random layers are known to fail)"
     wanted = plain(prepared, half)
-    *updates, _ = (np.abs(part).max(initial=0) for part in wanted)  # the last one is the weight
+    *updates, _ = (np.abs(part).max(initial=0) for part in wanted.total)  # the last: the weight
     rounding = 1e-5 * max(updates)
-    for a, b in zip(wanted, got, strict=True):
+    for a, b in zip(wanted.total, got.total, strict=True):
         if not np.allclose(a, b, rtol=1e-3, atol=rounding + 1e-3 * np.abs(a).max(initial=0)):
             return (
                 "the model's output for an example depends on the other examples of the batch, "

@@ -1,7 +1,7 @@
 """Engines: who calls the round. Each trains the same algorithm and is held to the same tests."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import dp_accounting
 import numpy as np
@@ -9,8 +9,22 @@ import numpy as np
 from privet.components.train.config import AUTO_BEAM_COHORT, TrainConfig
 
 
+class Late(NamedTuple):
+    """Clients that began with the weights of an earlier round.
+
+    Attributes:
+      state: the server state of that round.
+      cohort: what `Engine.read` gave.
+      discount: how much their updates count.
+    """
+
+    state: Any
+    cohort: Any
+    discount: float
+
+
 class Engine(Protocol):
-    """Runs rounds of federated averaging over an opaque server state."""
+    """Runs rounds over an opaque server state."""
 
     def initialize(self) -> Any:
         """The server state before the first round."""
@@ -22,8 +36,10 @@ class Engine(Protocol):
           What `next` wants.
         """
 
-    def next(self, state: Any, cohort: Any) -> tuple[Any, dp_accounting.DpEvent]:
-        """A round of the cohort, which may be empty.
+    def next(
+        self, state: Any, cohort: Any, late: Sequence[Late] = ()
+    ) -> tuple[Any, dp_accounting.DpEvent]:
+        """A round of the cohort, which may be empty, and of clients that report late.
 
         Returns:
           The server state after it, and the mechanism that was applied to the cohort.
@@ -49,7 +65,7 @@ def build_engine(
     Args:
       config: settings.
       make_pipeline: a new Beam pipeline, for the `beam` engine.
-      folder: where Beam's workers and this process exchange files.
+      folder: where Beam's workers and this process exchange files, and states of clients are.
       expected_cohort: mean size of a cohort, by which `auto` goes.
       **parts: what every engine needs; see the engine's own class.
     """
@@ -63,5 +79,6 @@ def build_engine(
     if name == "beam":
         assert make_pipeline is not None
         return BeamEngine(config, make_pipeline=make_pipeline, folder=folder, **parts)
-    engines: dict[str, Callable[..., Engine]] = {"compiled": CompiledEngine, "tff": TffEngine}
-    return engines[name](config, **parts)
+    if name == "tff":
+        return TffEngine(config, **parts)
+    return CompiledEngine(config, folder=folder, **parts)

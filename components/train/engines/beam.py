@@ -2,7 +2,7 @@
 
 import pickle
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import dp_accounting
@@ -13,9 +13,10 @@ from privet.components.shared import files
 from privet.components.shared.errors import PrivetError
 from privet.components.shared.storage import ClientStore
 from privet.components.train import transforms
-from privet.components.train.aggregation import NoisedMeanQuery
+from privet.components.train.aggregation import MeanQuery
 from privet.components.train.blocks import read_blocks
 from privet.components.train.config import TrainConfig
+from privet.components.train.engines import Late
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import ServerState, build_programs, merge
 from privet.components.train.work import choose_xla
@@ -57,7 +58,7 @@ class BeamEngine:
         *,
         model: tf.keras.Model,
         store: ClientStore,
-        query: NoisedMeanQuery | None,
+        query: MeanQuery | None,
         seed: int,
         make_pipeline: Callable[[], Any],
         folder: str,
@@ -66,7 +67,7 @@ class BeamEngine:
         self._make_pipeline = make_pipeline
         self._folder = files.join(folder, f"rounds-{uuid.uuid4().hex}")
         files.make_private_folder(self._folder)
-        self._programs = build_programs(config, model, store.schema, query)
+        self._programs = build_programs(config, model, store.schema, query, len(store))
         self._update = self._programs.update.load()
         self._job: transforms.Job | None = None
 
@@ -78,12 +79,17 @@ class BeamEngine:
         """Nothing is read here: workers do."""
         return Cohort(cohort, round_number)
 
-    def next(self, state: ServerState, cohort: Cohort) -> tuple[ServerState, dp_accounting.DpEvent]:
+    def next(
+        self, state: ServerState, cohort: Cohort, late: Sequence[Late] = ()
+    ) -> tuple[ServerState, dp_accounting.DpEvent]:
         """A round of the cohort."""
-        total = self._programs.nothing
+        partial = self._programs.nothing
         if len(cohort.positions):
-            total = merge(total, self._train(state, cohort))
-        return self._programs.finish(self._update, state, total)
+            partial = merge(partial, self._train(state, cohort))
+        for group in late:
+            stale = self._train(group.state, group.cohort)
+            partial = merge(partial, stale.discounted(group.discount))
+        return self._programs.finish(self._update, state, partial, cohort.positions)
 
     def weights(self, state: ServerState) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""

@@ -2,8 +2,8 @@
 
 import contextlib
 import gc
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import dp_accounting
 import numpy as np
@@ -20,15 +20,23 @@ from tensorflow_federated.python.aggregators.differential_privacy import (
 from privet.components.shared.prefetch import prefetched
 from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train.aggregation import build_aggregator
-from privet.components.train.algorithms import build_federated_averaging
+from privet.components.train.algorithms import build_learning_process, learning_rate
 from privet.components.train.cohort import training_orders
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import ScheduleConfig, TrainConfig
+from privet.components.train.engines import Late
 from privet.components.train.model import label_dtype, model_inputs, restore_keras, to_functional
 from privet.components.train.reading import CohortReader
 
 
+class State(NamedTuple):
+    """TFF's state, and the number of rounds that led to it."""
+
+    inside: Any
+    rounds: int
+
+
 class TffEngine:
-    """Federated averaging on TFF's local C++ runtime.
+    """The algorithm on TFF's local C++ runtime.
 
     Args:
       config: settings.
@@ -54,7 +62,7 @@ class TffEngine:
         self._resources = contextlib.ExitStack()
         context = tff.backends.native.create_sync_local_cpp_execution_context()
         self._resources.enter_context(tff.framework.get_context_stack().install(context))
-        self._process = build_federated_averaging(
+        self._process = build_learning_process(
             to_functional(model, store.schema),
             config,
             build_aggregator(query, weighted=config.weight_by == "examples"),
@@ -63,7 +71,7 @@ class TffEngine:
 
     def initialize(self) -> Any:
         """The server state before the first round."""
-        return self._process.initialize()
+        return State(self._process.initialize(), 0)
 
     def read(self, cohort: np.ndarray, round_number: int) -> Iterator[tf.data.Dataset]:
         """Begins to read a cohort."""
@@ -71,17 +79,19 @@ class TffEngine:
         return prefetched(self._dataset(client, round_number) for client in clients)
 
     def next(
-        self, state: Any, cohort: Iterator[tf.data.Dataset]
-    ) -> tuple[Any, dp_accounting.DpEvent]:
+        self, state: State, cohort: Iterator[tf.data.Dataset], late: Sequence[Late] = ()
+    ) -> tuple[State, dp_accounting.DpEvent]:
         """A round of the cohort."""
-        state = self._process.next(state, list(cohort)).state
+        assert not late  # TrainConfig refuses them
+        inside = self._process.next(self._scheduled(state), list(cohort)).state
+        after = State(inside, state.rounds + 1)
         if not self._private:
-            return state, dp_accounting.NonPrivateDpEvent()
-        return state, extract_dp_event_from_state(state.aggregator)
+            return after, dp_accounting.NonPrivateDpEvent()
+        return after, extract_dp_event_from_state(inside.aggregator)
 
-    def weights(self, state: Any) -> list[np.ndarray]:
+    def weights(self, state: State) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
-        trainable = self._process.get_model_weights(state).trainable
+        trainable = self._process.get_model_weights(state.inside).trainable
         return [np.asarray(value) for value in trainable]
 
     def close(self) -> None:
@@ -98,6 +108,23 @@ class TffEngine:
                     child.kill()
         self._resources.close()
         gc.collect()
+
+    def _scheduled(self, state: State) -> Any:
+        """TFF's state at the learning rates of the round."""
+        config, inside = self._config, state.inside
+        constant = ScheduleConfig()
+        settings = {
+            "client_work": config.client_optimizer,
+            "finalizer": config.server_optimizer,
+        }
+        if all(optimizer.schedule == constant for optimizer in settings.values()):
+            return inside
+        parts = self._process.get_hparams(inside)
+        for part, optimizer in settings.items():
+            if optimizer.schedule != constant:
+                rate = learning_rate(optimizer, state.rounds + 1, config.rounds)
+                parts[part][tff.learning.optimizers.LEARNING_RATE_KEY] = rate
+        return self._process.set_hparams(inside, parts)
 
     def _dataset(self, client: ClientData, round_number: int) -> tf.data.Dataset:
         order = training_orders(

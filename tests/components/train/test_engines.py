@@ -174,7 +174,7 @@ def assert_equal(one: list[Any], other: list[Any]) -> None:
 SETTINGS: dict[str, dict[str, Any]] = {
     "fed_avg": {"local_epochs": 2},
     "fed_avg by examples": {"weight_by": "examples"},
-    "fed_prox": {"proximal_strength": 0.5, "local_epochs": 3},
+    "fed_prox": {"algorithm": "fed_prox", "proximal_strength": 0.5, "local_epochs": 3},
     "clipped gradients": {"gradient_clip_norm": 0.1},
     "at most two steps": {"max_steps": 2, "local_epochs": 2},
     "client adam, server yogi": {
@@ -297,7 +297,7 @@ def test_rounds_equal_fed_prox_in_numpy(
 ) -> None:
     store = store_of(two_clients)
     clients = list(store.read_many(store))
-    config = linear_config(train_config, how, proximal_strength=PULL)
+    config = linear_config(train_config, how, algorithm="fed_prox", proximal_strength=PULL)
     engine = make_engine(config, model=linear_model(), store=store, query=None, seed=SEED)
     try:
         wanted = linear_model().get_weights()
