@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 from privet.components.train.config import (
     ADAPTIVE,
     OptimizerConfig,
+    ScheduleConfig,
     TrainConfig,
 )
 
@@ -22,17 +23,28 @@ _OPTIMIZERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
 }
 
 
-def build_optimizer(config: OptimizerConfig, name: str) -> tff.learning.optimizers.Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, name: str, rate: Any = None
+) -> tff.learning.optimizers.Optimizer:
     """An optimizer as pure functions, for the client or the server."""
+    rate = config.learning_rate if rate is None else rate
     if name == "sgd":
-        return tff.learning.optimizers.build_sgdm(config.learning_rate, config.momentum or None)
+        return tff.learning.optimizers.build_sgdm(rate, config.momentum or None)
     settings = {} if config.adaptivity is None else {"epsilon": config.adaptivity}
-    return _OPTIMIZERS[name](config.learning_rate, **settings)
+    return _OPTIMIZERS[name](rate, **settings)
 
 
-def build_client_optimizer(config: TrainConfig) -> tff.learning.optimizers.Optimizer:
-    """What a client takes its steps with."""
-    optimizer = build_optimizer(config.client_optimizer, config.client_optimizer.name or "sgd")
+def build_client_optimizer(
+    config: TrainConfig, rate: Any = None
+) -> tff.learning.optimizers.Optimizer:
+    """What a client takes its steps with.
+
+    Args:
+      config: settings.
+      rate: a learning rate (a number or a tensor) in place of the configured one.
+    """
+    settings = config.client_optimizer
+    optimizer = build_optimizer(settings, settings.name or "sgd", rate)
     if config.proximal_strength:
         optimizer = _Proximal(optimizer, config.proximal_strength)
     if config.gradient_clip_norm is not None:
@@ -176,6 +188,17 @@ def build_learning_process(
             model_aggregator=aggregator,
             loop_implementation=loop,
         )
+    if config.client_optimizer.schedule != ScheduleConfig():
+        # Over an iterator TFF 0.87 fails here: it takes its ModelWeights for another structure.
+        return algorithms.build_weighted_fed_avg_with_optimizer_schedule(
+            model,
+            client_learning_rate_fn=_rates(config),
+            client_optimizer_fn=lambda rate: build_client_optimizer(config, rate),
+            server_optimizer_fn=server,
+            model_aggregator=aggregator
+            if weighted
+            else tff.aggregators.as_weighted_aggregator(aggregator),
+        )
     client = build_client_optimizer(config)
     if config.algorithm == "mime_lite":
         build = (
@@ -198,3 +221,10 @@ def build_learning_process(
         model_aggregator=aggregator,
         loop_implementation=loop,
     )
+
+
+def _rates(config: TrainConfig) -> Callable[[Any], Any]:
+    """The client's learning rate of a round that is counted from 0, inside a program."""
+    numbers = range(1, config.rounds + 1)
+    rates = [learning_rate(config.client_optimizer, number, config.rounds) for number in numbers]
+    return lambda number: tf.gather(tf.constant(rates, tf.float32), number)

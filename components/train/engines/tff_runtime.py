@@ -110,21 +110,14 @@ class TffEngine:
         gc.collect()
 
     def _scheduled(self, state: State) -> Any:
-        """TFF's state at the learning rates of the round."""
+        """TFF's state at the server's learning rate of the round; it knows the clients' itself."""
         config, inside = self._config, state.inside
-        constant = ScheduleConfig()
-        settings = {
-            "client_work": config.client_optimizer,
-            "finalizer": config.server_optimizer,
-        }
-        if all(optimizer.schedule == constant for optimizer in settings.values()):
+        if config.server_optimizer.schedule == ScheduleConfig():
             return inside
-        parts = self._process.get_hparams(inside)
-        for part, optimizer in settings.items():
-            if optimizer.schedule != constant:
-                rate = learning_rate(optimizer, state.rounds + 1, config.rounds)
-                parts[part][tff.learning.optimizers.LEARNING_RATE_KEY] = rate
-        return self._process.set_hparams(inside, parts)
+        settings = self._process.get_hparams(inside)
+        rate = learning_rate(config.server_optimizer, state.rounds + 1, config.rounds)
+        settings["finalizer"][tff.learning.optimizers.LEARNING_RATE_KEY] = rate
+        return self._process.set_hparams(inside, settings)
 
     def _dataset(self, client: ClientData, round_number: int) -> tf.data.Dataset:
         order = training_orders(

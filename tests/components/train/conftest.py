@@ -7,8 +7,12 @@ import numpy as np
 import psutil
 import pytest
 
+from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared.storage import ClientStore
 from privet.components.train.config import TrainConfig
+from privet.components.train.engines import build_engine
+from privet.pipeline.beam import beam_arguments
+from privet.pipeline.config import BeamConfig
 
 WEIGHTS = [np.array([[0.5], [-0.25]], np.float32), np.array([0.1], np.float32)]
 
@@ -20,6 +24,25 @@ def make_config(**changes: Any) -> TrainConfig:
 @pytest.fixture(scope="session")
 def train_config() -> Callable[..., TrainConfig]:
     return make_config
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[[], Any]:
+    """A pipeline of Beam's in-process runner."""
+    return lambda: pipeline_of(beam_arguments(BeamConfig()))
+
+
+@pytest.fixture(scope="session")
+def make_engine(
+    tmp_path_factory: pytest.TempPathFactory, make_pipeline: Callable[[], Any]
+) -> Callable[..., Any]:
+    """Builds an engine, each with a folder of its own."""
+    return lambda config, **parts: build_engine(
+        config,
+        make_pipeline=make_pipeline,
+        folder=str(tmp_path_factory.mktemp("rounds")),
+        **parts,
+    )
 
 
 @pytest.fixture(scope="session")

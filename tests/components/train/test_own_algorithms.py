@@ -1,0 +1,165 @@
+"""What TFF has no form of, on the compiled engines, against a few lines of NumPy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from privet.components.train.cohort import training_orders
+from privet.components.train.engines import Late
+
+RATE, SERVER_RATE, BATCH, EPOCHS, SEED = 0.05, 0.5, 2, 2, 4
+ENGINES: list[dict[str, Any]] = [
+    {"engine": "compiled", "xla": "on"},
+    {"engine": "compiled", "xla": "off"},
+    {"engine": "beam", "xla": "off"},
+]
+
+
+@pytest.fixture(scope="module")
+def store(store_of: Any, client: Any) -> Any:
+    """Five clients of uneven size, one of them empty."""
+    generator = np.random.default_rng(1)
+    sizes = {"a": 3, "b": 1, "c": 6, "empty": 0, "d": 5}
+    return store_of(
+        [
+            client(
+                name,
+                generator.normal(size=size).astype(np.float32),
+                dtype="float32",
+                x=generator.normal(size=(size, 2)).astype(np.float32),
+            )
+            for name, size in sizes.items()
+        ]
+    )
+
+
+@pytest.fixture
+def start(make_engine: Any, train_config: Any, linear_model: Any, store: Any) -> Any:
+    """An engine for settings over the linear model."""
+
+    def make(how: Any, **settings: Any) -> Any:
+        given = {
+            "local_epochs": EPOCHS,
+            "batch_size": BATCH,
+            "client_optimizer": {"learning_rate": RATE},
+            "server_optimizer": {"learning_rate": SERVER_RATE},
+        }
+        config = train_config(**(given | settings), **how)
+        return make_engine(config, model=linear_model(), store=store, query=None, seed=SEED)
+
+    return make
+
+
+def steps(weights: np.ndarray, client: Any, number: int, correction: Any = 0.0) -> Any:
+    """By how much a client's weights fall, and in how many steps; weights are [kernel, bias]."""
+    now = weights.astype(np.float64)
+    order = training_orders([client], seed=SEED, round_number=number, epochs=EPOCHS)
+    for first in range(0, len(order), BATCH):
+        chosen = order[first : first + BATCH]
+        x = np.column_stack([client.features["x"][chosen], np.ones(len(chosen))])
+        error = x @ now - client.labels[chosen]
+        now = now - RATE * (2 * x.T @ error / len(chosen) + correction)
+    return weights - now, -(-len(order) // BATCH)
+
+
+def flat(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([part.ravel() for part in parts]).astype(np.float64)
+
+
+@pytest.mark.parametrize("how", ENGINES, ids=str)
+def test_scaffold_is_algorithm_1_with_option_ii(start: Any, store: Any, how: Any) -> None:
+    clients = list(store.read_many(store))
+    engine = start(how, algorithm="scaffold")
+    state = engine.initialize()
+    weights = flat(engine.weights(state))
+    mean, own = np.zeros(3), np.zeros((len(clients), 3))
+    for number, cohort in enumerate([[0, 1, 2, 3, 4], [1, 3, 4], [0, 1], []], start=1):
+        deltas, changes = [], []
+        for place in cohort:
+            delta, count = steps(weights, clients[place], number, mean - own[place])
+            change = delta / (count * RATE) - mean if count else np.zeros(3)
+            own[place] += change
+            deltas.append(delta)
+            changes.append(change)
+        if cohort:
+            weights = weights - SERVER_RATE * np.mean(deltas, axis=0)
+            mean = mean + np.sum(changes, axis=0) / len(clients)
+        before = state
+        state, _ = engine.next(before, engine.read(np.array(cohort, int), number))
+        again, _ = engine.next(before, engine.read(np.array(cohort, int), number))
+        np.testing.assert_allclose(flat(engine.weights(state)), weights, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(flat(engine.weights(again)), flat(engine.weights(state)))
+    engine.close()
+
+
+@pytest.mark.parametrize("how", ENGINES, ids=str)
+@pytest.mark.parametrize(
+    ("robust", "aggregate"),
+    [
+        ({"kind": "median"}, lambda deltas: np.median(deltas, axis=0)),
+        (
+            {"kind": "trimmed_mean", "trim": 0.25},
+            lambda deltas: np.sort(deltas, axis=0)[1:-1].mean(axis=0),
+        ),
+        (
+            {"kind": "norm_filter", "largest_norm": 1.01},
+            lambda deltas: deltas[
+                np.linalg.norm(deltas, axis=1) <= 1.01 * np.median(np.linalg.norm(deltas, axis=1))
+            ].mean(axis=0),
+        ),
+    ],
+    ids=["median", "trimmed_mean", "norm_filter"],
+)
+def test_robust_aggregates(start: Any, store: Any, how: Any, robust: Any, aggregate: Any) -> None:
+    clients = list(store.read_many(store))
+    engine = start(how, robust_aggregation=robust)
+    state = engine.initialize()
+    weights = flat(engine.weights(state))
+    for number, cohort in enumerate([[0, 1, 2, 3, 4], [0, 1, 2, 4], []], start=1):
+        if cohort:
+            deltas = np.array([steps(weights, clients[place], number)[0] for place in cohort])
+            weights = weights - SERVER_RATE * aggregate(deltas)
+        state, _ = engine.next(state, engine.read(np.array(cohort, int), number))
+        np.testing.assert_allclose(flat(engine.weights(state)), weights, rtol=1e-5, atol=1e-6)
+    engine.close()
+
+
+@pytest.mark.parametrize("how", ENGINES, ids=str)
+def test_late_updates_are_made_with_old_weights_and_count_less(
+    start: Any, store: Any, how: Any
+) -> None:
+    clients = list(store.read_many(store))
+    engine = start(how)
+    first = engine.initialize()
+    old = flat(engine.weights(first))
+    second, _ = engine.next(first, engine.read(np.array([0]), 1))
+    new = flat(engine.weights(second))
+    late = Late(first, engine.read(np.array([1, 2]), 1), 0.5)
+    third, _ = engine.next(second, engine.read(np.array([4]), 2), [late])
+    wanted = [steps(new, clients[4], 2)[0]]
+    wanted += [0.5 * steps(old, clients[place], 1)[0] for place in (1, 2)]
+    np.testing.assert_allclose(
+        flat(engine.weights(third)), new - SERVER_RATE * np.mean(wanted, axis=0), rtol=1e-5
+    )
+    engine.close()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantized_updates_are_near_the_exact_ones_and_equal_on_every_engine(
+    start: Any, store: Any, bits: int
+) -> None:
+    cohort = np.arange(5)
+    changes = []
+    for how in ENGINES:
+        engine = start(how, update_bits=bits)
+        before = engine.initialize()
+        after, _ = engine.next(before, engine.read(cohort, 1))
+        changes.append(flat(engine.weights(after)) - flat(engine.weights(before)))
+        engine.close()
+    for other in changes[1:]:
+        np.testing.assert_allclose(other, changes[0], rtol=1e-4, atol=1e-6)
+    deltas = [steps(flat(engine.weights(before)), one, 1)[0] for one in store.read_many(store)]
+    exact = -SERVER_RATE * np.mean(deltas, axis=0)
+    level = SERVER_RATE * np.mean([np.ptp(delta[:2]) for delta in deltas]) / (2**bits - 1)
+    assert 0 < np.abs(changes[0] - exact).max() <= level + 1e-6
