@@ -92,7 +92,7 @@ def joint_noise_multiplier(event: dp_accounting.DpEvent) -> float | None:
     Private Learning with Adaptive Clipping", theorem 1).
 
     >>> two = [dp_accounting.GaussianDpEvent(3.0), dp_accounting.GaussianDpEvent(4.0)]
-    >>> joint_noise_multiplier(dp_accounting.ComposedDpEvent(two))
+    >>> round(joint_noise_multiplier(dp_accounting.ComposedDpEvent(two)), 9)
     2.4
 
     Returns:

@@ -24,10 +24,16 @@ _OPTIMIZERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
 
 
 def build_optimizer(
-    config: OptimizerConfig, name: str, rate: Any = None
+    config: OptimizerConfig, rate: Any = None, *, name: str = "sgd"
 ) -> tff.learning.optimizers.Optimizer:
-    """An optimizer as pure functions, for the client or the server."""
-    rate = config.learning_rate if rate is None else rate
+    """An optimizer as pure functions.
+
+    Args:
+      config: settings.
+      rate: a learning rate (a number or a tensor) in place of the configured one.
+      name: of the optimizer if the configuration names none.
+    """
+    name, rate = config.name or name, config.learning_rate if rate is None else rate
     if name == "sgd":
         return tff.learning.optimizers.build_sgdm(rate, config.momentum or None)
     settings = {} if config.adaptivity is None else {"epsilon": config.adaptivity}
@@ -37,14 +43,8 @@ def build_optimizer(
 def build_client_optimizer(
     config: TrainConfig, rate: Any = None
 ) -> tff.learning.optimizers.Optimizer:
-    """What a client takes its steps with.
-
-    Args:
-      config: settings.
-      rate: a learning rate (a number or a tensor) in place of the configured one.
-    """
-    settings = config.client_optimizer
-    optimizer = build_optimizer(settings, settings.name or "sgd", rate)
+    """What a client takes its steps with; for `rate` see build_optimizer."""
+    optimizer = build_optimizer(config.client_optimizer, rate)
     if config.proximal_strength:
         optimizer = _Proximal(optimizer, config.proximal_strength)
     if config.gradient_clip_norm is not None:
@@ -54,8 +54,7 @@ def build_client_optimizer(
 
 def build_server_optimizer(config: TrainConfig) -> tff.learning.optimizers.Optimizer:
     """What the server applies the mean update with, as if it were a gradient."""
-    name = config.server_optimizer.name or ADAPTIVE.get(config.algorithm, "sgd")
-    return build_optimizer(config.server_optimizer, name)
+    return build_optimizer(config.server_optimizer, name=ADAPTIVE.get(config.algorithm, "sgd"))
 
 
 def with_learning_rate(optimizer: tff.learning.optimizers.Optimizer, state: Any, rate: Any) -> Any:

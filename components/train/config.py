@@ -213,17 +213,25 @@ class SimulationConfig(Config, frozen=True):
 
     Attributes:
       dropout_rate: chance of a client of a cohort to report nothing.
-      late_rate: chance of a client to report a round late: its update, made with the weights of
-        the round before, then counts less (see AsynchronousConfig.staleness_exponent: 0.5).
+      late_rate: chance of a client to report a round late, with an update that was made with the
+        weights of the round before.
+      late_discount: how much such an update counts.
     """
 
     dropout_rate: float = 0.0
     late_rate: float = 0.0
+    late_discount: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("dropout_rate", "late_rate"):
-            value = getattr(self, name)
-            check(0 <= value < 1, f"{name}={value} must lie in [0, 1)")
+        lost, late = self.dropout_rate, self.late_rate
+        check(
+            lost >= 0 and late >= 0 and lost + late < 1,
+            f"dropout_rate={lost} and late_rate={late} must be >= 0 and below 1 together",
+        )
+        check(
+            0 <= self.late_discount <= 1,
+            f"late_discount={self.late_discount} must lie in [0, 1]",
+        )
 
 
 class AsynchronousConfig(Config, frozen=True):
@@ -432,17 +440,19 @@ class TrainConfig(Config, frozen=True):
         )
 
     def _check_simulation(self) -> None:
-        if self.asynchronous is None:
-            return
-        check(
-            self.sampling == SamplingConfig() and self.simulation.late_rate == 0,
-            "asynchronous decides who reports when: leave out sampling and simulation.late_rate",
-        )
-        check(
-            self.algorithm not in ("mime_lite", "scaffold") and self.robust_aggregation is None,
-            "asynchronous rounds are for the mean of updates: leave out robust_aggregation, and "
-            f"set algorithm: fed_avg in place of {self.algorithm}",
-        )
+        late = self.simulation.late_rate > 0
+        if self.asynchronous is not None:
+            check(
+                self.sampling == SamplingConfig() and not late,
+                "asynchronous decides who reports when: leave out sampling and "
+                "simulation.late_rate",
+            )
+        if self.asynchronous is not None or late:
+            check(
+                self.algorithm not in ("mime_lite", "scaffold") and self.robust_aggregation is None,
+                "asynchronous and simulation.late_rate are for means of updates: leave out "
+                f"robust_aggregation, and set algorithm: fed_avg in place of {self.algorithm}",
+            )
 
     def _check_engine(self) -> None:
         if self.engine != "tff":

@@ -3,6 +3,7 @@
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError, PrivacyError
@@ -13,10 +14,12 @@ from privet.components.train.accounting import (
     calibrate_noise,
     check_budget,
     check_delta,
+    joint_noise_multiplier,
     plan_noise,
     rounds_event,
+    value_noise_multiplier,
 )
-from privet.components.train.config import PrivacyConfig
+from privet.components.train.config import AdaptiveClipConfig, PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
 
 DELTA = 1e-5
@@ -206,3 +209,34 @@ def test_configured_noise_is_kept_and_other_noise_calibrated() -> None:
 
     assert planned(noise_multiplier=3.0) == 3.0
     assert planned(epsilon=4.0) == calibrate_noise(AllClients(10), 5, 4.0, DELTA, STATISTICS)
+
+
+def test_noise_of_values_and_counts_is_together_what_was_planned() -> None:
+    value = value_noise_multiplier(1.5, count_noise=2.0)
+    assert value == pytest.approx(1 / np.sqrt(1 / 1.5**2 - 1 / 4.0**2))
+    both = [dp_accounting.GaussianDpEvent(value), dp_accounting.GaussianDpEvent(2 * 2.0)]
+    event = dp_accounting.ComposedDpEvent(both)
+    assert joint_noise_multiplier(event) == pytest.approx(1.5)
+    # The accountant, told of both, says the same as of one of 1.5.
+    together = epsilon_of(dp_accounting.ComposedDpEvent([event] * 20), 1e-5)
+    assert together == pytest.approx(epsilon_of(gaussians(1.5, 20), 1e-5), rel=2e-3)
+
+
+def test_events_that_are_not_gaussian_have_no_joint_noise() -> None:
+    gaussian, other = dp_accounting.GaussianDpEvent(1.0), dp_accounting.LaplaceDpEvent(1.0)
+    assert joint_noise_multiplier(other) is None
+    assert joint_noise_multiplier(dp_accounting.ComposedDpEvent([gaussian, other])) is None
+    assert joint_noise_multiplier(dp_accounting.NonPrivateDpEvent()) is None
+
+
+def test_count_with_less_noise_than_planned_is_refused_before_training() -> None:
+    config = PrivacyConfig(
+        mechanism="gaussian",
+        delta=1e-5,
+        clip_norm=1.0,
+        noise_multiplier=3.0,
+        adaptive_clip=AdaptiveClipConfig(),
+    )
+    with pytest.raises(ConfigError, match=r"count_noise=1 is too little: twice it must be above"):
+        plan_noise(config, AllClients(20), 10)
+    assert plan_noise(config, AllClients(40), 10) == 3.0

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tensorflow as tf
 
+from privet.components.train.accounting import joint_noise_multiplier, value_noise_multiplier
 from privet.components.train.aggregation import build_aggregator, build_query
+from privet.components.train.config import AdaptiveClipConfig
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,57 @@ def test_event_is_the_gaussian_of_the_noise_multiplier(noise: Any) -> None:
 
     assert isinstance(noise[1], dp_accounting.GaussianDpEvent)
     assert noise[1].noise_multiplier == pytest.approx(NOISE, rel=1e-6)
+
+
+ADAPTIVE = AdaptiveClipConfig(target_quantile=0.5, learning_rate=0.2)
+
+
+@pytest.mark.parametrize(
+    ("norms", "within"), [([0.1, 0.1, 0.1, 0.1], 1.0), ([9, 9, 9, 9], 0.0), ([0.1, 0.1, 9, 9], 0.5)]
+)
+def test_adaptive_clip_follows_the_share_of_clients_within_it(
+    norms: list[float], within: float
+) -> None:
+    query = build_query(1.0, 0.0, 4.0, ADAPTIVE)
+    state = query.initial_global_state()
+    params = query.derive_sample_params(state)
+    total = query.initial_sample_state([tf.zeros(2)])
+    for norm in norms:
+        total = query.accumulate_record(params, total, [tf.constant([norm, 0.0])])
+    (mean,), state, _ = query.get_noised_result(total, state)
+
+    np.testing.assert_allclose(mean, [np.minimum(norms, 1.0).mean(), 0], rtol=1e-6)
+    (clip,) = query.derive_metrics(state).values()
+    assert float(clip) == pytest.approx(np.exp(-0.2 * (within - 0.5)))
+
+
+def test_adaptive_clip_bounds_what_is_not_finite() -> None:
+    query = build_query(1.0, 0.0, 1.0, ADAPTIVE)
+    params = query.derive_sample_params(query.initial_global_state())
+    for value in (np.nan, np.inf, 3e38):
+        record = query.preprocess_record(params, [tf.constant([value, 1.0])])
+        values = np.concatenate([np.ravel(part) for part in tf.nest.flatten(record)])
+        assert np.linalg.norm(values[:2]) <= 1 + 1e-6
+        assert values[2] == -0.5  # not within the clip norm
+
+
+def test_adaptive_noise_has_the_planned_moments_on_values_and_count() -> None:
+    query = build_query(CLIP, NOISE, 100.0, AdaptiveClipConfig(count_noise=2.0))
+    state = query.initial_global_state()
+    nobody = query.initial_sample_state([tf.zeros(SIZE)])
+    clips = []
+    for seed in range(400):
+        with query.seeded(tf.constant([seed, 1], tf.int64)):
+            (mean,), after, event = query.get_noised_result(nobody, state)
+        clips.append(float(query.derive_metrics(after)["clip"]))
+        if seed < 3:
+            wanted = CLIP * value_noise_multiplier(NOISE, 2.0) / 100.0
+            assert np.std(mean) == pytest.approx(wanted, rel=7 / np.sqrt(2 * SIZE))
+            assert joint_noise_multiplier(event) == pytest.approx(NOISE, rel=1e-5)
+    # log(clip) = log(CLIP) - 0.2 * (count / 100 + 1/2 - 1/2), as no bound is near.
+    counts = (np.log(CLIP) - np.log(clips)) / 0.2 * 100.0
+    assert np.std(counts) == pytest.approx(2.0, rel=7 / np.sqrt(2 * 400))
+    assert abs(np.mean(counts)) < 7 * 2.0 / np.sqrt(400)
 
 
 def test_plain_mean_counts_every_client_once(aggregate: Any) -> None:

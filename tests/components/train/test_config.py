@@ -27,6 +27,10 @@ GAUSSIAN = {"mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "clip_norm":
         ({**GAUSSIAN, "epsilon": float("nan")}, "epsilon=nan must be > 0"),
         ({**GAUSSIAN, "clip_norm": float("inf")}, "clip_norm=inf must be"),
         ({**GAUSSIAN, "noise_multiplier": float("inf")}, "noise_multiplier=inf must be"),
+        ({**GAUSSIAN, "adaptive_clip": {"target_quantile": 1}}, "target_quantile=1.0 must lie"),
+        ({**GAUSSIAN, "adaptive_clip": {"learning_rate": 0}}, "learning_rate=0.0 must lie"),
+        ({**GAUSSIAN, "adaptive_clip": {"count_noise": 0}}, "count_noise=0.0 must be > 0"),
+        ({"mechanism": "none", "adaptive_clip": {}}, "adaptive_clip.* promise privacy but"),
     ],
 )
 def test_privacy_refuses(values: dict[str, Any], message: str) -> None:
@@ -50,7 +54,62 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ({"local_epochs": -1}, "local_epochs=-1 must be >= 1"),
         ({"evaluate_every": -1}, "evaluate_every=-1 must be >= 0"),
         ({"engine": "jax"}, "'jax' is none of auto, compiled, beam, tff"),
-        ({"proximal_strength": -0.1}, "proximal_strength=-0.1 must be >= 0"),
+        ({"algorithm": "fed_prox"}, "proximal_strength=0.0 must be > 0 and finite"),
+        ({"algorithm": "fed_prox", "proximal_strength": -0.1}, "proximal_strength=-0.1 must be"),
+        ({"proximal_strength": 0.1}, "applies to algorithm=fed_prox, not to fed_avg"),
+        ({"algorithm": "fedavg"}, "'fedavg' is none of .* Did you mean 'fed_avg'"),
+        (
+            {"algorithm": "fed_adam", "server_optimizer": {"name": "yogi", "learning_rate": 0.1}},
+            "fed_avg with server_optimizer.name=adam, not yogi",
+        ),
+        (
+            {
+                "algorithm": "fed_adam",
+                "server_optimizer": {"momentum": 0.9, "learning_rate": 0.1},
+            },
+            "server_optimizer.momentum=0.9 applies to sgd only, not to adam",
+        ),
+        (
+            {"server_optimizer": {"adaptivity": 1e-3, "learning_rate": 0.1}},
+            "server_optimizer.adaptivity=0.001 does not apply to sgd",
+        ),
+        (
+            {"client_optimizer": {"name": "adam", "adaptivity": 0, "learning_rate": 0.1}},
+            "adaptivity=0.0 must be > 0",
+        ),
+        ({"algorithm": "fed_sgd", "local_epochs": 2}, "takes no step on the client"),
+        (
+            {"algorithm": "scaffold", "client_optimizer": {"name": "adam", "learning_rate": 0.1}},
+            "corrects plain gradient steps",
+        ),
+        ({"algorithm": "scaffold", "weight_by": "examples"}, "weighs clients equally"),
+        ({"algorithm": "scaffold", "engine": "tff"}, "engine=tff has no algorithm=scaffold"),
+        (
+            {"algorithm": "scaffold", "robust_aggregation": {"kind": "median"}},
+            "does not cover what algorithm=scaffold aggregates beside",
+        ),
+        ({"robust_aggregation": {"kind": "median"}, "weight_by": "examples"}, "clients equally"),
+        ({"robust_aggregation": {"kind": "trimmed_mean"}}, "trim is for kind=trimmed_mean"),
+        ({"robust_aggregation": {"kind": "median", "trim": 0.1}}, "trim is for kind=trimmed_mean"),
+        ({"robust_aggregation": {"kind": "trimmed_mean", "trim": 0.5}}, "trim=0.5 must lie"),
+        ({"robust_aggregation": {"kind": "norm_filter", "largest_norm": 1}}, "must be > 1"),
+        ({"update_bits": 2}, "'2' is none of 4, 8"),
+        (
+            {"engine": "tff", "update_bits": 8, "robust_aggregation": {"kind": "median"}},
+            "engine=tff has no robust_aggregation, update_bits",
+        ),
+        (
+            {"client_optimizer": {"learning_rate": 1, "schedule": {"kind": "exponential"}}},
+            r"decay=None must lie in \(0, 1\]",
+        ),
+        (
+            {"client_optimizer": {"learning_rate": 1, "schedule": {"decay": 0.5}}},
+            "applies to kind=exponential only, not to constant",
+        ),
+        (
+            {"client_optimizer": {"learning_rate": 1, "schedule": {"kind": "cosine", "final": 2}}},
+            r"final=2.0 must lie in \[0, 1\]",
+        ),
         ({"gradient_clip_norm": 0}, "gradient_clip_norm=0.0 must be > 0"),
         ({"max_steps": 0}, "max_steps=0 must be >= 1"),
         ({"sampling": {"kind": "poisson"}}, "cohort_size=None must be >= 1 with kind=poisson"),
@@ -74,8 +133,20 @@ def test_training_refuses(values: dict[str, Any], message: str) -> None:
         TrainConfig.from_mapping({**privacy, **values})
 
 
-def test_weights_by_examples_are_refused_with_privacy() -> None:
-    privacy = {"mechanism": "gaussian", "epsilon": 1, "delta": 1e-5, "clip_norm": 1}
-    with pytest.raises(ConfigError, match="weight_by=examples lets a client with many examples"):
-        TrainConfig.from_mapping({"privacy": privacy, "weight_by": "examples"})
-    TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, "weight_by": "examples"})
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_by": "examples"}, "weight_by=examples lets a client with many examples"),
+        ({"algorithm": "mime_lite"}, "algorithm=mime_lite aggregates more than the update"),
+        ({"algorithm": "scaffold"}, "algorithm=scaffold aggregates more than the update"),
+        ({"robust_aggregation": {"kind": "median"}}, "how far one client moves it is not known"),
+        ({"asynchronous": {"buffer_size": 3, "concurrency": 9}}, "in a round several times"),
+        ({"simulation": {"late_rate": 0.1}}, "in a round several times"),
+    ],
+)
+def test_what_no_epsilon_covers_is_refused_with_privacy(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_mapping({"privacy": GAUSSIAN, **settings})
+    TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, **settings})
