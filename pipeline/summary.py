@@ -104,8 +104,11 @@ def _early_stop(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str,
     ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
     if ledger["rounds"] == ledger["rounds_planned"]:
         return []
-    text = f"{ledger['rounds']} of {ledger['rounds_planned']}: the budget allows no further one"
-    return [("rounds", text)]
+    reason = {
+        "budget": "the budget allows no further one",
+        "early_stop": "the metric no longer improved",
+    }[ledger["ended_by"]]
+    return [("rounds", f"{ledger['rounds']} of {ledger['rounds_planned']}: {reason}")]
 
 
 def _refusals(summary: Mapping[str, Any], workdir: Workdir) -> str:

@@ -32,6 +32,16 @@ class Engine(Protocol):
     def weights(self, state: Any) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
 
+    def save(self, state: Any) -> bytes:
+        """The state as bytes, for a checkpoint."""
+
+    def restore(self, content: bytes) -> Any:
+        """The state that `save` was given, to the bit; possibly in another process.
+
+        Raises:
+          StoreError: it is the state of another model or algorithm.
+        """
+
     def close(self) -> None:
         """Ends the processes that the engine started."""
 

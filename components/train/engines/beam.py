@@ -16,6 +16,7 @@ from privet.components.train import transforms
 from privet.components.train.aggregation import NoisedMeanQuery
 from privet.components.train.blocks import read_blocks
 from privet.components.train.config import TrainConfig
+from privet.components.train.engines import saving
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import ServerState, build_programs, merge
 from privet.components.train.work import choose_xla
@@ -88,6 +89,14 @@ class BeamEngine:
     def weights(self, state: ServerState) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
         return list(state.weights)
+
+    def save(self, state: ServerState) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> ServerState:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
 
     def close(self) -> None:
         """Removes the files of the rounds."""

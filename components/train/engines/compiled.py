@@ -11,6 +11,7 @@ from privet.components.shared.storage import ClientStore
 from privet.components.train.aggregation import NoisedMeanQuery
 from privet.components.train.blocks import Block, read_blocks
 from privet.components.train.config import TrainConfig
+from privet.components.train.engines import saving
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import ServerState, build_programs, merge
 from privet.components.train.work import Work, choose_xla, load_work
@@ -71,6 +72,14 @@ class CompiledEngine:
     def weights(self, state: ServerState) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
         return list(state.weights)
+
+    def save(self, state: ServerState) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> ServerState:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -23,6 +23,7 @@ from privet.components.train.aggregation import build_aggregator
 from privet.components.train.algorithms import build_federated_averaging
 from privet.components.train.cohort import training_orders
 from privet.components.train.config import TrainConfig
+from privet.components.train.engines import saving
 from privet.components.train.model import label_dtype, model_inputs, restore_keras, to_functional
 from privet.components.train.reading import CohortReader
 
@@ -83,6 +84,14 @@ class TffEngine:
         """The trainable weights of the global model, in Keras' order."""
         trainable = self._process.get_model_weights(state).trainable
         return [np.asarray(value) for value in trainable]
+
+    def save(self, state: Any) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> Any:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
 
     def close(self) -> None:
         """Ends TFF's worker process, which can outlive this one otherwise.

@@ -46,7 +46,11 @@ def ledger(
         accountant,
         noise_multiplier=noise or 0.0,
         rounds=rounds,
+        rounds_counted=rounds,
+        rounds_allowed=planned,
         rounds_planned=planned,
+        ended_by="budget",
+        public_eval=False,
         epsilon_by_round=[] if noise is None else [1.0, 2.0, 3.0],
         statistics=statistics,
     )

@@ -9,7 +9,8 @@ import pytest
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.train.accounting import Accountant, rounds_event
-from privet.components.train.loop import Mechanism, Trained, history, train
+from privet.components.train.history import training_history
+from privet.components.train.loop import Mechanism, Trained, train
 from privet.components.train.sampling import AllClients, PoissonSampler
 
 DELTA = 1e-5
@@ -46,6 +47,7 @@ class CountingEngine:
 
 
 CLIENTS = 8
+EXAMPLES = np.arange(1, CLIENTS + 1)
 
 
 def run(
@@ -66,6 +68,7 @@ def run(
         mechanism=mechanism,
         evaluate=lambda weights: {"accuracy": float(weights[0][0])},
         progress=told.append,
+        examples=EXAMPLES,
     )
     return trained, engine, told
 
@@ -148,6 +151,7 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
             mechanism=Mechanism(2.0, Accountant(DELTA, statistics), budget),
             evaluate=lambda weights: {},
             progress=lambda told: None,
+            examples=EXAMPLES,
         )
         return [one.epsilon for one in trained.rounds if one.epsilon is not None]
 
@@ -195,7 +199,7 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
 ) -> None:
     config = train_config(rounds=2)
     trained, _, _ = run(config, planned=2.0, sampler=sampler)
-    written = history(trained, config, sampler, metric="accuracy", parameters=10)
+    written = training_history(trained.rounds, config, sampler, metric="accuracy", parameters=10)
 
     secret = sampler.describe()["amplification"]
     for number, one in enumerate(written["rounds"], start=1):
@@ -209,7 +213,9 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
 def test_bytes_are_four_for_each_parameter_and_participation(train_config: Any) -> None:
     config = train_config(rounds=3)
     trained, _, _ = run(config)
-    written = history(trained, config, AllClients(8), metric="accuracy", parameters=10)
+    written = training_history(
+        trained.rounds, config, AllClients(8), metric="accuracy", parameters=10
+    )
 
     assert written["bytes"] == {
         "down_per_client_round": 40,
