@@ -82,6 +82,7 @@ class PipelineConfig(Config, frozen=True):
             )
         check(self.seed >= 0, f"seed={self.seed} must be >= 0")
         self.gate.check_metrics(self.data.label.task)
+        self.train.check_metrics(self.data.label.task)
 
     @property
     def served_name(self) -> str:

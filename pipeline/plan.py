@@ -12,7 +12,9 @@ from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 from privet.components.shared.schema import Schema
 from privet.components.shared.user_code import load_function
 from privet.components.train import accounting
+from privet.components.train.communication import traffic_of
 from privet.components.train.config import PrivacyConfig
+from privet.components.train.participation import build_participation
 from privet.components.train.sampling import build_sampler
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import PipelineConfig
@@ -40,8 +42,8 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
         noise = accounting.plan_noise(privacy, sampler, train.rounds, before)
         event = accounting.rounds_event(sampler, noise, train.rounds, before)
         epsilon = epsilon_of(event, privacy.delta)
-    update_bytes = 4 * _count_parameters(config, schema)
-    total = round(update_bytes * sampler.expected_cohort * train.rounds)
+    traffic = traffic_of(train, _weight_shapes(config, schema))
+    participation = build_participation(train, sampler, config.seed)
     return {
         "schema": 1,
         "epsilon": epsilon,
@@ -54,9 +56,10 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
         "expected_cohort": sampler.expected_cohort,
         "rounds": train.rounds,
         "local_epochs": train.local_epochs,
-        "bytes_per_client_round": update_bytes,
-        "bytes_down_total": total,
-        "bytes_up_total": total,
+        "bytes_down_per_client_round": traffic.down,
+        "bytes_up_per_client_round": traffic.up,
+        "bytes_down_total": round(traffic.down * participation.expected_starts * train.rounds),
+        "bytes_up_total": round(traffic.up * participation.expected_reports * train.rounds),
     }
 
 
@@ -95,9 +98,9 @@ def _with_target(privacy: PrivacyConfig, target: float | None) -> PrivacyConfig:
     return msgspec.structs.replace(privacy, epsilon=target, noise_multiplier=None)
 
 
-def _count_parameters(config: PipelineConfig, schema: Schema) -> int:
+def _weight_shapes(config: PipelineConfig, schema: Schema) -> list[tuple[int, ...]]:
     build_model = load_function(config.model.module_file, config.model.function)
     from privet.components.train.model import build_keras_model  # imports TensorFlow
 
     model = build_keras_model(build_model, schema, config.seed)
-    return sum(int(variable.shape.num_elements()) for variable in model.trainable_variables)
+    return [tuple(variable.shape) for variable in model.trainable_variables]

@@ -66,7 +66,8 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         (
             "traffic",
             f"{plan['bytes_down_total']:,} bytes down, {plan['bytes_up_total']:,} up in all "
-            f"({plan['bytes_per_client_round']:,} each way per client and round)",
+            f"({plan['bytes_down_per_client_round']:,} and "
+            f"{plan['bytes_up_per_client_round']:,} per client and round)",
         ),
     ]
     if plan["noise_multiplier"] is not None:
@@ -104,8 +105,11 @@ def _early_stop(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str,
     ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
     if ledger["rounds"] == ledger["rounds_planned"]:
         return []
-    text = f"{ledger['rounds']} of {ledger['rounds_planned']}: the budget allows no further one"
-    return [("rounds", text)]
+    reason = {
+        "budget": "the budget allows no further one",
+        "early_stop": "the metric no longer improved",
+    }[ledger["ended_by"]]
+    return [("rounds", f"{ledger['rounds']} of {ledger['rounds_planned']}: {reason}")]
 
 
 def _refusals(summary: Mapping[str, Any], workdir: Workdir) -> str:

@@ -49,6 +49,11 @@ class Workdir:
         return self.root / "ingest"
 
     @property
+    def train_state(self) -> Path:
+        """What training keeps between runs: checkpoints, the journal of noised rounds."""
+        return self.root / "train"
+
+    @property
     def log(self) -> Path:
         """What TFX, Beam and TensorFlow had to say."""
         return self.root / "run.log"

@@ -9,6 +9,8 @@ import functools
 import glob
 import hashlib
 import json
+import os
+import posixpath
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -80,7 +82,10 @@ def remove_folder(path: str) -> None:
 def make_private_folder(path: str) -> None:
     """Makes a folder that, on a local disk, only its owner may look into."""
     if is_local(path):
+        missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
         Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
 
 
 def folders(path: str) -> list[str]:
@@ -89,6 +94,13 @@ def folders(path: str) -> list[str]:
         return sorted(p.name for p in Path(path).iterdir() if p.is_dir()) if exists(path) else []
     inside = {found.removeprefix(path).lstrip("/") for found in match(join(path, "**"))}
     return sorted({name.partition("/")[0] for name in inside if "/" in name})
+
+
+def names(path: str) -> list[str]:
+    """Names of the files right in a folder, sorted; none if it does not exist."""
+    if is_local(path):
+        return sorted(p.name for p in Path(path).iterdir() if p.is_file()) if exists(path) else []
+    return sorted(posixpath.basename(found) for found in match(join(path, "*")))
 
 
 def stamp(path: str) -> tuple[int, int]:
@@ -109,15 +121,50 @@ def copy(source: str, destination: str) -> None:
 
 
 def write_secret(path: str, content: bytes) -> None:
-    """Writes a file that, on a local disk, only its owner may read."""
+    """Writes a file that, on a local disk, only its owner may read and no power cut takes back."""
     if not is_local(path):
         write_bytes(path, content)
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(f"{path}.tmp-{uuid.uuid4().hex}")
-    temporary.touch(mode=0o600, exist_ok=False)
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
+    _create(temporary, content)
+    Path(temporary).replace(path)
+    _sync_folder(Path(path).parent)
+
+
+def create_secret(path: str, content: bytes) -> None:
+    """Writes a file as write_secret does, but only where there is none yet.
+
+    On a local disk, of several processes that try, one succeeds. Its file is there from the start,
+    though one that is killed may leave it without content.
+
+    Raises:
+      FileExistsError: there is one.
+    """
+    if not is_local(path):
+        if exists(path):
+            raise FileExistsError(path)
+        write_bytes(path, content)
+        return
+    _create(path, content)
+    _sync_folder(Path(path).parent)
+
+
+def _create(path: str, content: bytes) -> None:
+    """Creates a file of the owner's, and waits until the disk has it."""
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Waits until the disk has the names in a folder, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: str, content: bytes) -> None:

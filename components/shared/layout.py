@@ -1,10 +1,12 @@
-"""Names of the files inside artifacts, written by one step and read by others."""
+"""Names of the files (and folders) inside artifacts, written by one step and read by others."""
 
 SCHEMA = "schema.json"
 STATISTICS = "statistics.json"
 REJECTS = "rejects/summary.json"
 LEDGER = "privacy_ledger.json"
 HISTORY = "training_history.json"
+HISTORY_TABLE = "history.parquet"
+TENSORBOARD = "tensorboard"
 COMPRESSION = "compression_report.json"
 EVALUATION = "evaluation.json"
 BLESSING = "blessing.json"

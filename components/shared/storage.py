@@ -322,6 +322,10 @@ class ClientStore(Sequence[ClientReference]):
             for entry in self._index(name):
                 yield _reference(name, entry)
 
+    def example_counts(self) -> np.ndarray:
+        """Number of examples of every client, int64 [clients], by position."""
+        return np.concatenate([self._index(name)["examples"] for name in self.shards])
+
     def find(self, client_id: str) -> ClientReference:
         """The reference of one client, by binary search.
 

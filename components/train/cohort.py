@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from privet.components.shared.storage import ClientData, stable_hash, stable_hashes
+from privet.components.train.config import TrainConfig
 
 
 def training_orders(
@@ -43,6 +44,25 @@ def _streams(name: str, clients: Sequence[ClientData], seed: int, round_number: 
     """A pseudo-random number for each client, uint64 [clients]."""
     hashes = stable_hashes(name, seed, each=[client.client_id.encode() for client in clients])
     return _mix(hashes + np.uint64(stable_hash("round", round_number)))
+
+
+def examples_taken(examples: np.ndarray, config: TrainConfig) -> np.ndarray:
+    """How many examples the steps of clients take in a round, each as often as it is taken.
+
+    Args:
+      examples: int64 [clients], how many they have.
+      config: local epochs, batch size, bound on the steps.
+
+    >>> config = TrainConfig.from_mapping(
+    ...     {"privacy": {"mechanism": "none"}, "local_epochs": 3, "max_steps": 2, "batch_size": 4}
+    ... )
+    >>> examples_taken(np.array([2, 5]), config).tolist()
+    [6, 8]
+    """
+    taken = examples * config.local_epochs
+    if config.max_steps is not None:
+        taken = np.minimum(taken, config.max_steps * config.batch_size)
+    return taken
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

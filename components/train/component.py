@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from privet.components.shared import artifacts, files, layout
 from privet.components.train.config import TrainConfig
-from privet.components.train.loop import Round
+from privet.components.train.history import Round, write_history
 
 
 class FederatedTrainerSpec(ComponentSpec):
@@ -25,6 +25,7 @@ class FederatedTrainerSpec(ComponentSpec):
         "module_file": ExecutionParameter(type=str),
         "model_function": ExecutionParameter(type=str),
         "seed": ExecutionParameter(type=int),
+        "state": ExecutionParameter(type=str, optional=True),
         "initial_weights_digest": ExecutionParameter(type=str),
         "source_version": ExecutionParameter(type=str),
     }
@@ -59,12 +60,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 progress,
                 make_pipeline=self._make_beam_pipeline,
                 folder=self._get_tmp_dir(),
+                state=exec_properties.get("state"),
+                version=" ".join(
+                    exec_properties[name] for name in ("source_version", "initial_weights_digest")
+                ),
             )
         ledger = artifact_utils.get_single_instance(output_dict["ledger"])
         files.write_json(files.join(ledger.uri, layout.LEDGER), result.ledger)
         ledger.private = int(result.ledger["private"])
         history = artifact_utils.get_single_uri(output_dict["history"])
-        files.write_json(files.join(history, layout.HISTORY), result.history)
+        write_history(history, result.history)
         model = artifact_utils.get_single_uri(output_dict["model"])
         result.model.save(model, include_optimizer=False, save_format="tf")
 
@@ -78,6 +83,9 @@ class FederatedTrainer(base_beam_component.BaseBeamComponent):
       model_function: the function in it that returns an uncompiled tf.keras.Model.
       config: see TrainConfig.
       seed: of initial weights and the order of examples; never of privacy noise.
+      state: folder of what outlives a run and stays inside the trust boundary: checkpoints, and
+        the journal of noised rounds. Without it a run that is killed starts again, and what it has
+        spent is forgotten.
     """
 
     SPEC_CLASS = FederatedTrainerSpec
@@ -90,8 +98,10 @@ class FederatedTrainer(base_beam_component.BaseBeamComponent):
         model_function: str,
         config: TrainConfig,
         seed: int = 0,
+        state: str | None = None,
     ):
         folder = Path(__file__).parent
+        kept = {} if state is None else {"state": state}
         spec = FederatedTrainerSpec(
             examples=examples,
             module_file=module_file,
@@ -103,6 +113,7 @@ class FederatedTrainer(base_beam_component.BaseBeamComponent):
             model=Channel(type=artifacts.FederatedModel),
             ledger=Channel(type=artifacts.PrivacyLedger),
             history=Channel(type=artifacts.TrainingHistory),
+            **kept,
         )
         super().__init__(spec=spec)
 
@@ -114,23 +125,42 @@ def _digest_of(path: str | None) -> str:
 
 @contextlib.contextmanager
 def progress_bar(rounds: int) -> Iterator[Callable[[Round], None]]:
-    """A tqdm bar over rounds with loss, the metric and epsilon so far.
+    """A tqdm bar over rounds: time left, examples per second, the metrics and epsilon so far.
 
-    It appears with the first finished round, so that a run that cannot start shows none.
+    It appears with the first finished round, so that a run that cannot start shows none, and takes
+    its speed from those after it: the first one compiles.
     """
     bars: list[tqdm] = []
-    shown: dict[str, float] = {}
+    shown: dict[str, str] = {}
+    examples, seconds = 0, 0.0
 
     def show(finished: Round) -> None:
-        if not bars:
-            # Where nobody watches (a log file), one line every ten seconds is enough.
-            interval = 0.1 if sys.stderr.isatty() else 10.0
-            bars.append(tqdm(total=rounds, unit="round", desc="  rounds", mininterval=interval))
-        shown.update(finished.evaluation or {})
+        nonlocal examples, seconds
+        shown.update({name: f"{value:.3f}" for name, value in (finished.evaluation or {}).items()})
         if finished.epsilon is not None:
-            shown["epsilon"] = finished.epsilon
-        bars[0].set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
-        bars[0].update()
+            shown["epsilon"] = f"{finished.epsilon:.3f}"
+        # The number of examples would tell the size of a cohort that is a secret, and is None then.
+        # That rounds take their time shows all the same: the terminal is of the trust boundary.
+        if finished.examples is not None:
+            examples, seconds = examples + finished.examples, seconds + finished.seconds
+            shown["examples/s"] = f"{examples / seconds:,.0f}"
+        if bars:
+            bars[0].set_postfix(shown, refresh=False)
+            bars[0].update()
+            return
+        # Where nobody watches (a log file), one line every ten seconds is enough.
+        interval = 0.1 if sys.stderr.isatty() else 10.0
+        bars.append(
+            tqdm(
+                total=rounds,
+                initial=finished.number,  # more than 1 after a checkpoint
+                unit="round",
+                desc="  rounds",
+                mininterval=interval,
+                postfix=shown,
+            )
+        )
+        examples, seconds = 0, 0.0
 
     try:
         yield show

@@ -3,7 +3,9 @@
 import math
 from typing import Literal
 
+from privet.components.shared import tasks
 from privet.components.shared.configuration import Config, check
+from privet.components.shared.schema import Task
 
 
 class ScheduleConfig(Config, frozen=True):
@@ -262,6 +264,27 @@ class AsynchronousConfig(Config, frozen=True):
         check(self.max_staleness >= 0, f"max_staleness={self.max_staleness} must be >= 0")
 
 
+class EarlyStopConfig(Config, frozen=True):
+    """Ends training when the global model no longer improves on the eval clients.
+
+    Attributes:
+      metric: accuracy (higher is better), loss or mae (lower is better).
+      patience: evaluations without an improvement after which training ends.
+      min_improvement: what a value must be better by than the best before it to count as one.
+    """
+
+    metric: Literal["accuracy", "loss", "mae"]
+    patience: int = 5
+    min_improvement: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self.patience >= 1, f"patience={self.patience} must be >= 1")
+        check(
+            0 <= self.min_improvement < math.inf,
+            f"min_improvement={self.min_improvement} must be >= 0 and finite",
+        )
+
+
 ADAPTIVE = {"fed_adam": "adam", "fed_yogi": "yogi", "fed_adagrad": "adagrad"}
 """Algorithm -> the server's optimizer that it is named after (Reddi et al., 2021)."""
 
@@ -300,6 +323,10 @@ class TrainConfig(Config, frozen=True):
       xla: whether XLA compiles the program of a block; `auto` times both on the first block.
       evaluate_every: evaluate the global model on the eval clients every so many rounds (and
         after the last); 0 for never. These numbers are not private and never leave the report.
+      public_eval: states that the eval split holds public data, of which nothing is to be kept.
+      early_stop: when to end before `rounds`; see EarlyStopConfig. With privacy it wants
+        public_eval, since the model then depends on the eval clients.
+      checkpoint_every: save the state of training every so many rounds; 0 for only at its end.
     """
 
     privacy: PrivacyConfig
@@ -331,6 +358,9 @@ class TrainConfig(Config, frozen=True):
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"
     xla: Literal["auto", "on", "off"] = "auto"
     evaluate_every: int = 1
+    public_eval: bool = False
+    early_stop: EarlyStopConfig | None = None
+    checkpoint_every: int = 1
 
     def __post_init__(self) -> None:
         for name in ("rounds", "local_epochs", "batch_size"):
@@ -339,7 +369,18 @@ class TrainConfig(Config, frozen=True):
             self.max_steps is None or self.max_steps >= 1,
             f"max_steps={self.max_steps} must be >= 1, or left out for all batches",
         )
-        check(self.evaluate_every >= 0, f"evaluate_every={self.evaluate_every} must be >= 0")
+        for name in ("evaluate_every", "checkpoint_every"):
+            check(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be >= 0")
+        if self.early_stop is not None:
+            check(
+                self.evaluate_every > 0,
+                "early_stop needs evaluations, but evaluate_every=0. Set evaluate_every: 1",
+            )
+            check(
+                self.public_eval or self.privacy.mechanism == "none",
+                "early_stop lets the model depend on the eval clients, whom no epsilon covers. "
+                "Leave it out, or set public_eval: true if the eval split holds public data",
+            )
         check(
             self.gradient_clip_norm is None or 0 < self.gradient_clip_norm < math.inf,
             f"gradient_clip_norm={self.gradient_clip_norm} must be > 0 and finite",
@@ -471,4 +512,17 @@ class TrainConfig(Config, frozen=True):
             not asked,
             f"engine=tff has no {', '.join(asked)}: TensorFlow Federated 0.87 has none. Set "
             "engine: compiled or beam",
+        )
+
+    def check_metrics(self, task: Task) -> None:
+        """Checks that early_stop names a metric of the task.
+
+        Raises:
+          ValueError: it does not.
+        """
+        valid = tasks.metric_names(task)
+        check(
+            self.early_stop is None or self.early_stop.metric in valid,
+            f"train.early_stop.metric={self.early_stop and self.early_stop.metric} is no metric of "
+            f"a {task} run. Valid: {', '.join(valid)}",
         )

@@ -5,11 +5,17 @@ and is less than the sum of the parts' own. A held-out client is in the statisti
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
+
+import dp_accounting
 
 from privet.components.shared import noised_statistics
-from privet.components.shared.privacy_loss import epsilon_of
-from privet.components.train.accounting import Accountant
+from privet.components.shared.privacy_loss import epsilon_of, in_sequence
+from privet.components.train.accounting import (
+    Accountant,
+    count_noise_of,
+    value_noise_multiplier,
+)
 from privet.components.train.config import PrivacyConfig
 from privet.components.train.sampling import Sampler
 
@@ -47,6 +53,16 @@ STATISTICS_ASSUMPTIONS = (
     "depend on other clients' rows. Their noise comes from the operating system's generator and "
     "is rounded to whole numbers.",
 )
+PUBLIC_EVAL_ASSUMPTIONS = (
+    "The eval clients' data are public (train.public_eval), which is the configuration's own "
+    "statement.",
+)
+EARLY_STOP_ASSUMPTIONS = (
+    "Training ended early by what public data showed of the noised model. epsilon is that of the "
+    "rounds that were run: a privacy loss read at an end that depends on them (Rogers, Roth, "
+    'Ullman, Vadhan, 2016, "Privacy odometers and filters"). epsilon_at_any_end, of all the '
+    "rounds that were allowed, bounds it as plain (epsilon, delta) wherever training ends.",
+)
 
 
 def write_ledger(
@@ -56,7 +72,11 @@ def write_ledger(
     *,
     noise_multiplier: float,
     rounds: int,
+    rounds_counted: int,
+    rounds_allowed: int,
     rounds_planned: int,
+    ended_by: Literal["rounds", "budget", "early_stop"],
+    public_eval: bool,
     epsilon_by_round: Sequence[float | None],
     statistics: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -67,8 +87,13 @@ def write_ledger(
       sampler: the sampler that drew the cohorts.
       accountant: what composed the rounds; None for a run without privacy.
       noise_multiplier: of the mechanism that ran; ignored without privacy.
-      rounds: rounds that ran.
+      rounds: rounds that the model went through.
+      rounds_counted: noised rounds that were started, which the accountant composed: `rounds`,
+        and those whose result was lost.
+      rounds_allowed: rounds that might have been counted without early stopping.
       rounds_planned: rounds that were configured.
+      ended_by: what ended training.
+      public_eval: whether the eval split is said to be public.
       epsilon_by_round: epsilon after each round, noised statistics included; None where it was
         not computed.
       statistics: the content of statistics.json; None where there is none.
@@ -81,6 +106,7 @@ def write_ledger(
         "sampling": sampler.describe(),
         "rounds": rounds,
         "rounds_planned": rounds_planned,
+        "ended_by": ended_by,
         "epsilon_by_round": list(epsilon_by_round),
     }
     if accountant is None:
@@ -108,14 +134,25 @@ def write_ledger(
             "epsilon": epsilon_of(accountant.rounds_event, delta),
             "delta": delta,
             "clients": ["train"],
-            "rounds": rounds,
+            "rounds": rounds_counted,
         }
     )
+    assumptions = [*ASSUMPTIONS]
+    assumptions += STATISTICS_ASSUMPTIONS if released else ()
+    assumptions += PUBLIC_EVAL_ASSUMPTIONS if public_eval else ()
+    at_any_end = accountant.epsilon()
+    if ended_by == "early_stop":
+        assumptions += EARLY_STOP_ASSUMPTIONS
+        one = sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
+        further = dp_accounting.SelfComposedDpEvent(one, rounds_allowed - rounds_counted)
+        at_any_end = epsilon_of(in_sequence(accountant.event, further), delta)
     return {
         **common,
         "private": True,
         "neighbouring_relation": "add_or_remove_one_client",
+        "rounds_counted": rounds_counted,
         "epsilon": accountant.epsilon(),
+        "epsilon_at_any_end": at_any_end,
         "delta": delta,
         "target_epsilon": config.epsilon,
         "accountant": "pld",
@@ -126,12 +163,29 @@ def write_ledger(
             "noise_multiplier": noise_multiplier,
             "denominator": sampler.expected_cohort,
             "noise_source": "operating system",
+            "adaptive_clip": _adaptive_clip(config, noise_multiplier, sampler),
         },
         "parts": parts,
         "epsilon_before_rounds": epsilon_of(accountant.before, delta),
         "dp_event": repr(accountant.event),
-        "assumptions": [*ASSUMPTIONS, *(STATISTICS_ASSUMPTIONS if released else ())],
+        "assumptions": assumptions,
         "not_covered": list(NOT_COVERED_WITH_NOISED_STATISTICS if released else NOT_COVERED),
+    }
+
+
+def _adaptive_clip(
+    config: PrivacyConfig, noise_multiplier: float, sampler: Sampler
+) -> dict[str, float] | None:
+    """The two noises that noise_multiplier stands for, if the clip norm adapts."""
+    adaptive = config.adaptive_clip
+    if adaptive is None:
+        return None
+    count_noise = count_noise_of(adaptive, sampler.expected_cohort)
+    return {
+        "target_quantile": adaptive.target_quantile,
+        "learning_rate": adaptive.learning_rate,
+        "count_noise": count_noise,
+        "value_noise_multiplier": value_noise_multiplier(noise_multiplier, count_noise),
     }
 
 

@@ -1,10 +1,11 @@
-"""The training loop: draws cohorts, runs rounds, accounts for them, stops within the budget."""
+"""The training loop: draws cohorts, runs rounds, accounts for them, knows when to stop."""
 
 import bisect
+import collections
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import dp_accounting
 import numpy as np
@@ -12,32 +13,16 @@ import numpy as np
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 from privet.components.train.accounting import Accountant, joint_noise_multiplier, rounds_event
+from privet.components.train.checkpoint import Checkpoint, Checkpoints
 from privet.components.train.config import TrainConfig
-from privet.components.train.engines import Engine
+from privet.components.train.early_stop import has_stalled
+from privet.components.train.engines import Engine, Late
+from privet.components.train.history import Round
+from privet.components.train.participation import Part, Participation
 from privet.components.train.sampling import Sampler
 
 _EPSILONS = 20
 """Rounds for which epsilon is computed: each takes PLD far longer than a small model a round."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """What is known about one round.
-
-    Attributes:
-      number: counted from 1.
-      cohort: clients that took part. A secret under Poisson sampling.
-      seconds: wall time.
-      epsilon: spent up to and including this round; None without privacy, and in those of many
-        rounds for which it was not computed.
-      evaluation: metrics of the global model on the eval clients, or None if not evaluated.
-    """
-
-    number: int
-    cohort: int
-    seconds: float
-    epsilon: float | None
-    evaluation: dict[str, float] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,64 +39,158 @@ class Mechanism:
     accountant: Accountant
     budget: float | None
 
+    def event(self, sampler: Sampler) -> dp_accounting.DpEvent:
+        """What one round adds to the account."""
+        return sampler.account(dp_accounting.GaussianDpEvent(self.noise_multiplier))
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The result: final weights and the rounds that led to them."""
+    """The result.
+
+    Attributes:
+      weights: the final ones.
+      rounds: those that the weights went through.
+      rounds_counted: noised rounds that were started: `rounds`, and those that a kill cut short.
+      rounds_allowed: how many would have been counted without early stopping.
+      ended_by: what ended training.
+    """
 
     weights: list[np.ndarray]
     rounds: list[Round]
+    rounds_counted: int
+    rounds_allowed: int
+    ended_by: Literal["rounds", "budget", "early_stop"]
 
 
 def train(
     engine: Engine,
     sampler: Sampler,
+    participation: Participation,
     config: TrainConfig,
     *,
     mechanism: Mechanism | None,
     evaluate: Callable[[Sequence[np.ndarray]], dict[str, float]],
     progress: Callable[[Round], None],
+    examples: np.ndarray,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Trains for the configured rounds, or until the budget allows no further one.
+    """Trains for the configured rounds, until the budget allows no further one, or early_stop.
+
+    With checkpoints it goes on after the last one. What decides the rest is in them: the order of
+    examples, and without privacy the cohorts, depend on the number of the round alone.
 
     Args:
       engine: runs a round.
-      sampler: draws the cohorts.
+      sampler: knows what drawing the cohorts means for the account.
+      participation: says who reports in each round.
       config: settings.
       mechanism: the DP mechanism that the engine's aggregator applies; None without privacy.
       evaluate: metrics of weights on held-out clients.
       progress: is told of every finished round.
+      examples: int64 [clients], how many examples each client's steps take in a round.
+      checkpoints: of this run; None to keep nothing.
 
     Raises:
       ConfigError: the budget does not allow a single round.
       ModelError: training diverged.
-      PrivacyError: the engine ran another mechanism than the one planned.
+      PrivacyError: the engine ran another mechanism than the one planned, or what an earlier
+        process has spent is not known.
+      StoreError: a checkpoint is damaged.
     """
-    affordable = _affordable_rounds(mechanism, sampler, config.rounds)
-    state = engine.initialize()
-    rounds: list[Round] = []
-    spacing = -(-affordable // _EPSILONS)
-    following = sampler.draw(1)
-    reading = engine.read(following, 1)
-    for number in range(1, affordable + 1):
-        started = time.monotonic()
-        drawn, cohort = following, reading
-        if number < affordable:
-            following = sampler.draw(number + 1)
-            reading = engine.read(following, number + 1)
-        state, event = engine.next(state, cohort)
-        epsilon = None
+    kept = checkpoints.load() if checkpoints else None
+    rounds = list(kept.rounds) if kept else []
+    counted = checkpoints.started if checkpoints and mechanism else 0
+    if mechanism:
+        for _ in range(counted):
+            mechanism.accountant.compose(mechanism.event(sampler))
+    left = _affordable_rounds(mechanism, sampler, config.rounds, len(rounds), counted)
+    last, allowed = len(rounds) + left, counted + left
+    spacing, every, stop = -(-last // _EPSILONS), config.evaluate_every, config.early_stop
+    values = [r.evaluation[stop.metric] for r in rounds if stop and r.evaluation]
+    if has_stalled(stop, values):
+        last = len(rounds)
+    save_every = config.checkpoint_every
+    secret = mechanism is not None and sampler.describe()["amplification"]
+    before = [engine.restore(one) for one in kept.states] if kept else [engine.initialize()]
+    states = collections.deque(before, maxlen=participation.most_staleness + 1)
+    started = time.monotonic()
+    for number, (first, *others) in _cohorts(engine, participation, len(rounds) + 1, last):
+        if mechanism:
+            counted += 1
+            if checkpoints:
+                checkpoints.start_round()
+        late = [Late(states[-1 - part.staleness], cohort, part.discount) for part, cohort in others]
+        state, event = engine.next(states[-1], first.cohort, late)
+        states.append(state)
         if mechanism:
             _account(event, mechanism, sampler)
-            if number % spacing == 0 or number in (1, affordable):
-                epsilon = mechanism.accountant.epsilon()
-        every = config.evaluate_every
-        due = every and (number % every == 0 or number == affordable)
+        due = every and (number % every == 0 or number == last)
         evaluation = evaluate(_finite_weights(engine, state)) if due else None
+        if stop and evaluation:
+            values.append(evaluation[stop.metric])
+        ends = number == last or has_stalled(stop, values)
+        epsilon = None
+        if mechanism and (number == 1 or number % spacing == 0 or ends):
+            epsilon = mechanism.accountant.epsilon()
+        drawn = np.concatenate([part.clients for part, _ in (first, *others)])
+        taken = None if secret else int(examples[drawn].sum())
         seconds = time.monotonic() - started
-        rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation))
+        rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation, taken))
         progress(rounds[-1])
-    return Trained(_finite_weights(engine, state), rounds)
+        if checkpoints and (ends or (save_every and number % save_every == 0)):
+            checkpoints.save(Checkpoint(rounds, counted, [engine.save(one) for one in states]))
+            engine.forget_before(state)
+        elif not checkpoints:
+            engine.forget_before(state)
+        if ends:
+            break
+        started = time.monotonic()
+    weights = _finite_weights(engine, states[-1])
+    if kept and len(rounds) == len(kept.rounds):  # rounds after it were lost, and no more allowed
+        rounds[-1] = dataclasses.replace(
+            rounds[-1],
+            epsilon=mechanism.accountant.epsilon() if mechanism else None,
+            evaluation=rounds[-1].evaluation or (evaluate(weights) if every else None),
+        )
+    return Trained(weights, rounds, counted, allowed, _reason(config, rounds, values))
+
+
+class _Reading(NamedTuple):
+    """Clients that are being read."""
+
+    part: Part
+    cohort: Any
+
+
+def _cohorts(
+    engine: Engine, participation: Participation, first: int, last: int
+) -> Iterator[tuple[int, list[_Reading]]]:
+    """Numbers of rounds with their clients, read while the round before trains."""
+
+    def read(number: int) -> list[_Reading]:
+        parts = participation.parts(number)
+        return [
+            _Reading(part, engine.read(part.clients, number - part.staleness)) for part in parts
+        ]
+
+    if first > last:
+        return
+    following = read(first)
+    for number in range(first, last + 1):
+        readings = following
+        if number < last:
+            following = read(number + 1)
+        yield number, readings
+
+
+def _reason(
+    config: TrainConfig, rounds: Sequence[Round], values: Sequence[float]
+) -> Literal["rounds", "budget", "early_stop"]:
+    """What ended training."""
+    if len(rounds) == config.rounds:
+        return "rounds"
+    return "early_stop" if has_stalled(config.early_stop, values) else "budget"
 
 
 def _finite_weights(engine: Engine, state: Any) -> list[np.ndarray]:
@@ -124,23 +203,35 @@ def _finite_weights(engine: Engine, state: Any) -> list[np.ndarray]:
     return weights
 
 
-def _affordable_rounds(mechanism: Mechanism | None, sampler: Sampler, rounds: int) -> int:
-    """How many of the rounds the budget allows: training stops before one that would exceed it."""
+def _affordable_rounds(
+    mechanism: Mechanism | None, sampler: Sampler, rounds: int, done: int, counted: int
+) -> int:
+    """How many further rounds there are to be: training stops before the budget is exceeded.
+
+    Args:
+      mechanism: with its budget.
+      sampler: of the cohorts.
+      rounds: that are wanted in all.
+      done: of them, that the model has gone through.
+      counted: noised rounds that are spent already, which may be more.
+    """
+    left = rounds - done
     if mechanism is None or mechanism.budget is None:
-        return rounds
+        return left
     noise, accountant = mechanism.noise_multiplier, mechanism.accountant
 
-    def spent(count: int) -> float:
-        event = rounds_event(sampler, noise, count, accountant.before)
+    def spent(further: int) -> float:
+        event = rounds_event(sampler, noise, counted + further, accountant.before)
         return epsilon_of(event, accountant.delta)
 
-    if spent(rounds) <= mechanism.budget:
-        return rounds
-    affordable = bisect.bisect_right(range(1, rounds + 1), mechanism.budget, key=spent)
-    if not affordable:
+    if spent(left) <= mechanism.budget:
+        return left
+    affordable = bisect.bisect_right(range(1, left + 1), mechanism.budget, key=spent)
+    if not affordable and not done:
         also = "" if accountant.before == NOTHING else " (with the statistics of ingestion)"
+        lost = f" after {counted} that were started and lost" if counted else ""
         raise ConfigError(
-            f"train.privacy.epsilon={mechanism.budget} does not allow a single round: with "
+            f"train.privacy.epsilon={mechanism.budget} does not allow a single round{lost}: with "
             f"noise_multiplier={noise} one spends {spent(1):.4g}{also}. Raise either, or leave "
             "noise_multiplier out to have it calibrated."
         )
@@ -156,49 +247,4 @@ def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler)
             f"the aggregator reports {ran}, planned was noise_multiplier={planned}. The run "
             "stops without releasing a model; please report this configuration."
         )
-    mechanism.accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(planned)))
-
-
-def history(
-    trained: Trained, config: TrainConfig, sampler: Sampler, *, metric: str, parameters: int
-) -> dict[str, Any]:
-    """The content of training_history.json.
-
-    Realised cohort sizes (and, with them, the time of a round) are written only when they are
-    no secret: amplification by Poisson sampling assumes that nobody learns who took part.
-
-    Args:
-      trained: the finished run.
-      config: settings.
-      sampler: what drew the cohorts.
-      metric: the headline metric of the task.
-      parameters: number of trainable weights.
-    """
-    secret = sampler.describe()["amplification"]
-    update_bytes = 4 * parameters  # float32, uncompressed
-    participations = sampler.expected_cohort * len(trained.rounds)
-    return {
-        "schema": 1,
-        "metric": metric,
-        "rounds": [
-            {
-                "round": round_.number,
-                "cohort": None if secret else round_.cohort,
-                "seconds": None if secret else round(round_.seconds, 4),
-                "epsilon": round_.epsilon,
-                "eval": round_.evaluation,
-            }
-            for round_ in trained.rounds
-        ],
-        "eval_private": False,
-        "eval_note": "measured on the eval clients, which do not train; not covered by epsilon",
-        "bytes": {
-            "down_per_client_round": update_bytes,
-            "up_per_client_round": update_bytes,
-            "down_total": round(update_bytes * participations),
-            "up_total": round(update_bytes * participations),
-        },
-        "parameters": parameters,
-        "local_epochs": config.local_epochs,
-        "batch_size": config.batch_size,
-    }
+    mechanism.accountant.compose(mechanism.event(sampler))

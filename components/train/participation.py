@@ -36,6 +36,14 @@ class Participation(Protocol):
     def most_staleness(self) -> int:
         """How many rounds ago clients began at most."""
 
+    @property
+    def expected_starts(self) -> float:
+        """Mean number of clients that begin to train in a round."""
+
+    @property
+    def expected_reports(self) -> float:
+        """Mean number of clients that report in a round."""
+
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round, counted from 1; the first part has no staleness."""
 
@@ -60,6 +68,8 @@ class Cohorts:
     def __init__(self, sampler: Sampler, simulation: SimulationConfig, seed: int):
         self._sampler, self._simulation, self._seed = sampler, simulation, seed
         self.most_staleness = 1 if simulation.late_rate else 0
+        self.expected_starts = sampler.expected_cohort
+        self.expected_reports = sampler.expected_cohort * (1 - simulation.dropout_rate)
 
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round."""
@@ -93,6 +103,8 @@ class Buffered:
         self._config, self._population = config, population
         self._dropout_rate, self._seed = dropout_rate, seed
         self.most_staleness = config.max_staleness
+        self.expected_reports = float(config.buffer_size)
+        self.expected_starts = config.buffer_size / (1 - dropout_rate)
         self._rounds, self._next = self._simulate(), 1
 
     def parts(self, round_number: int) -> list[Part]:

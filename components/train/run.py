@@ -8,15 +8,18 @@ import dp_accounting
 import tensorflow as tf
 
 from privet.components.shared import files, layout, noised_statistics, tasks
-from privet.components.shared.errors import PrivacyError
+from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientStore
 from privet.components.shared.user_code import load_function
 from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
+from privet.components.train.checkpoint import Checkpoints, fingerprint_of
+from privet.components.train.cohort import examples_taken
 from privet.components.train.config import PrivacyConfig, TrainConfig
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
+from privet.components.train.history import Round, training_history
 from privet.components.train.ledger import write_ledger
 from privet.components.train.model import (
     assign_weights,
@@ -24,6 +27,7 @@ from privet.components.train.model import (
     check_exportable,
     load_initial_weights,
 )
+from privet.components.train.participation import build_participation
 from privet.components.train.sampling import Sampler, build_sampler
 
 
@@ -42,10 +46,12 @@ def run_training(
     model_function: str,
     config: TrainConfig,
     seed: int,
-    progress: Callable[[loop.Round], None],
+    progress: Callable[[Round], None],
     *,
     make_pipeline: Callable[[], Any] | None = None,
     folder: str = "",
+    state: str | None = None,
+    version: str = "",
 ) -> TrainingResult:
     """Trains on the train split of a client store.
 
@@ -56,18 +62,35 @@ def run_training(
       seed: of initial weights and the order of examples; never of privacy noise.
       progress: is told of every finished round.
       make_pipeline, folder: what the `beam` engine needs; see engines.build_engine.
+      state: folder for checkpoints of this and only the latest other run, and for the journal of
+        noised rounds; a run that finds its own goes on. None to keep nothing.
+      version: of what decides the result beside the other arguments: source code, initial weights.
 
     Raises:
-      ConfigError, ModelError, PrivacyError: see the parts.
+      ConfigError, ModelError, PrivacyError, StoreError: see the parts.
     """
     store = ClientStore(examples, "train")
+    _check_metrics(config, store.schema)
     private = config.privacy.mechanism != "none"
     if private:
         _check_learned(store.schema)
     sampler = build_sampler(config.sampling, len(store), private=private, seed=seed)
+    participation = build_participation(config, sampler, seed)
     statistics = _read_statistics(examples)
     before = noised_statistics.event_of(statistics)
     mechanism = _mechanism(config.privacy, sampler, config.rounds, before) if private else None
+    checkpoints = None
+    if state is not None:
+        fingerprint = fingerprint_of(
+            examples,
+            files.read_bytes(module_file).decode(),
+            model_function,
+            config.to_json(),
+            str(seed),
+            version,
+            repr(mechanism.event(sampler)) if mechanism else "",
+        )
+        checkpoints = Checkpoints(state, fingerprint, private=private)
     model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
     if config.initial_weights is not None:
         load_initial_weights(model, config.initial_weights)
@@ -80,16 +103,20 @@ def run_training(
         seed=seed,
         make_pipeline=make_pipeline,
         folder=folder,
-        expected_cohort=sampler.expected_cohort,
+        states=checkpoints.folder if checkpoints else folder,
+        expected_cohort=participation.expected_starts,
     )
     try:
         trained = loop.train(
             engine,
             sampler,
+            participation,
             config,
             mechanism=mechanism,
             evaluate=build_evaluation(model, ClientStore(examples, "eval")),
             progress=progress,
+            examples=examples_taken(store.example_counts(), config),
+            checkpoints=checkpoints,
         )
     finally:
         engine.close()
@@ -100,18 +127,32 @@ def run_training(
         mechanism.accountant if mechanism else None,
         noise_multiplier=mechanism.noise_multiplier if mechanism else 0.0,
         rounds=len(trained.rounds),
+        rounds_counted=trained.rounds_counted,
+        rounds_allowed=trained.rounds_allowed,
         rounds_planned=config.rounds,
+        ended_by=trained.ended_by,
+        public_eval=config.public_eval,
         epsilon_by_round=[r.epsilon for r in trained.rounds] if mechanism else [],
         statistics=statistics,
     )
-    history = loop.history(
-        trained,
+    history = training_history(
+        trained.rounds,
         config,
         sampler,
+        participation,
         metric=tasks.primary_metric(store.schema.task),
-        parameters=sum(int(tf.size(v)) for v in model.trainable_variables),
+        shapes=[tuple(variable.shape) for variable in model.trainable_variables],
     )
+    if checkpoints:
+        checkpoints.remove_others()
     return TrainingResult(model, ledger, history)
+
+
+def _check_metrics(config: TrainConfig, schema: Schema) -> None:
+    try:
+        config.check_metrics(schema.task)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_learned(schema: Schema) -> None:

@@ -2,20 +2,22 @@
 
 import functools
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
 
 from privet.components.shared import files
 from privet.components.shared.errors import PrivetError
 from privet.components.shared.storage import ClientStore
-from privet.components.train.blocks import read_blocks
+from privet.components.train.blocks import Block, read_blocks
+from privet.components.train.client_states import ClientStates
 from privet.components.train.config import TrainConfig
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import NOBODY, Partial, Programs, merge
-from privet.components.train.work import load_work
+from privet.components.train.work import Work, load_work
 
 Sum = Partial | PrivetError
 """A partial sum, or the error that kept from it: Beam would hide it in its own."""
@@ -30,6 +32,7 @@ class Job(NamedTuple):
       config: settings.
       seed: of the order of examples.
       xla: which of the programs is the faster one.
+      states: what clients keep from round to round; None if nothing.
     """
 
     programs: str
@@ -37,6 +40,21 @@ class Job(NamedTuple):
     config: TrainConfig
     seed: int
     xla: bool
+    states: ClientStates | None
+
+
+class Given(NamedTuple):
+    """What workers get in a round.
+
+    Attributes:
+      prepared: what every client needs.
+      rounds: that wrote the clients' states, by position; empty if they have none.
+      number: of the round.
+    """
+
+    prepared: Arrays
+    rounds: Mapping[int, int]
+    number: int
 
 
 def train_cohort(
@@ -44,7 +62,7 @@ def train_cohort(
     job: Job,
     groups: Iterable[list[int]],
     round_number: int,
-    prepared: str,
+    given: str,
     result: str,
 ) -> None:
     """Adds a round to a pipeline.
@@ -57,14 +75,14 @@ def train_cohort(
       job: what is the same in every round.
       groups: positions of the cohort's clients in the store, in parts to train one by one.
       round_number: of the round.
-      prepared: file with what clients need.
+      given: file with the pickled Given.
       result: file for the pickled Sum.
     """
     total = (
         pipeline
         | "Groups" >> beam.Create(list(groups))
         | "SpreadGroups" >> beam.Reshuffle()
-        | "TrainClients" >> beam.ParDo(_TrainClients(job, round_number, prepared))
+        | "TrainClients" >> beam.ParDo(_TrainClients(job, round_number, given))
         | "AddUp" >> beam.CombineGlobally(_add_up).without_defaults()
     )
     _ = total | "WriteSum" >> beam.Map(_write, result)
@@ -73,9 +91,9 @@ def train_cohort(
 class _TrainClients(beam.DoFn):
     """Positions of clients -> the sum of their clipped updates."""
 
-    def __init__(self, job: Job, round_number: int, prepared: str):
-        self._job, self._round_number, self._prepared = job, round_number, prepared
-        self._received: Arrays | None = None
+    def __init__(self, job: Job, round_number: int, given: str):
+        self._job, self._round_number, self._sent = job, round_number, given
+        self._given: Given | None = None
 
     def process(self, positions: list[int]) -> Iterator[Sum]:
         try:
@@ -87,8 +105,8 @@ class _TrainClients(beam.DoFn):
         job = self._job
         programs, reader = kept(job.programs, job.examples)
         work = load_work(programs, xla=job.xla)
-        if self._received is None:
-            self._received = pickle.loads(files.read_bytes(self._prepared))
+        if self._given is None:
+            self._given = pickle.loads(files.read_bytes(self._sent))
         blocks = read_blocks(
             reader.read(positions),
             reader.schema,
@@ -96,8 +114,22 @@ class _TrainClients(beam.DoFn):
             seed=job.seed,
             round_number=self._round_number,
         )
+        first = 0
         for block in blocks:
-            yield work(self._received, block)
+            mine = np.array(positions[first : first + block.clients])
+            first += block.clients
+            yield _work(work, block, mine, self._given, job.states)
+
+
+def _work(
+    work: Work, block: Block, positions: np.ndarray, given: Given, states: ClientStates | None
+) -> Partial:
+    """The work of a block, whose clients may have states."""
+    if states is None:
+        return work(given.prepared, block)
+    rounds = np.array([given.rounds[position] for position in positions.tolist()])
+    partial = work(given.prepared, states.given(block, positions, rounds))
+    return states.kept(partial, positions, given.number)
 
 
 @functools.lru_cache(2)

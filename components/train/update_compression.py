@@ -5,29 +5,13 @@ and a level of few bits for each value, rounded up or down at random such that t
 (Alistarh et al., 2017, "QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding";
 the levels are those of Suresh et al., 2017, "Distributed Mean Estimation with Limited
 Communication", section 2.2). The server clips what it decodes, so the sensitivity to a client is
-what it is without; that is the same as to quantize the clipped update and to clip again, since
-quantization commutes with scaling.
+what it is without. That is the same as to quantize the clipped update and to clip again, since
+quantization commutes with scaling. For the bytes see communication.py.
 """
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
-
-_HEADER_BYTES = 8
-
-
-def update_bytes(shapes: Iterable[tuple[int, ...]], bits: int | None) -> int:
-    """Bytes of an update: levels packed tensor by tensor, or float32 without `bits`.
-
-    >>> update_bytes([(3, 3), (3,)], 4)
-    23
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    if bits is None:
-        return 4 * sum(sizes)
-    return sum(_HEADER_BYTES + math.ceil(size * bits / 8) for size in sizes)
 
 
 def quantized(record: Any, bits: int, seed: Any) -> Any:

@@ -121,7 +121,9 @@ def build(place: Path, accuracy: float) -> list[Any]:
     )
     ingest = ClientExampleGen(data, str(place / "state"))
     examples = ingest.outputs["examples"]
-    train = FederatedTrainer(examples, str(place / "model.py"), "build_model", training)
+    train = FederatedTrainer(
+        examples, str(place / "model.py"), "build_model", training, state=str(place / "training")
+    )
     compress = ModelCompressor(train.outputs["model"], examples, CompressConfig())
     servable = compress.outputs["servable"]
     evaluate = FederatedEvaluator(examples, train.outputs["model"], servable)
@@ -186,6 +188,12 @@ def test_every_artifact_has_its_type_and_its_file(first: SimpleNamespace) -> Non
         ("blessing", "ModelValidator"): ("PrivetModelBlessing", "blessing.json"),
         ("blessing", "InfraValidator"): ("PrivetInfraBlessing", "infra_blessing.json"),
         ("pushed", "Pusher"): ("PrivetPushedModel", "pushed.json"),
+    }
+    history = found["history", "FederatedTrainer"][1]
+    assert {path.name for path in history.iterdir()} == {
+        "training_history.json",
+        "history.parquet",
+        "tensorboard",
     }
     assert found.keys() == wanted.keys()
     for key, (type_name, file) in wanted.items():

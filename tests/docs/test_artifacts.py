@@ -16,9 +16,11 @@ from privet.components.evaluate.metrics import ClientMetrics, Summary, evaluatio
 from privet.components.ingest import run, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared import artifacts, files, layout, storage
-from privet.components.train import accounting, loop
+from privet.components.train import accounting
 from privet.components.train.config import PrivacyConfig, TrainConfig
+from privet.components.train.history import Round, training_history
 from privet.components.train.ledger import write_ledger
+from privet.components.train.participation import build_participation
 from privet.components.train.sampling import AllClients
 from privet.components.validate import rules
 from privet.components.validate.config import GateConfig
@@ -145,7 +147,11 @@ def ledger(mechanism: str) -> dict[str, Any]:
         account,
         noise_multiplier=3.0,
         rounds=2,
+        rounds_counted=2 if account else 0,
+        rounds_allowed=2 if account else 0,
         rounds_planned=5 if account else 2,
+        ended_by="budget" if account else "rounds",
+        public_eval=False,
         epsilon_by_round=spent,
     )
 
@@ -168,10 +174,12 @@ def test_ledger_without_privacy() -> None:
 
 def test_history() -> None:
     config = TrainConfig(privacy=PrivacyConfig(mechanism="none"))
-    trained = loop.Trained(
-        weights=[], rounds=[loop.Round(1, 200, 1.0, None, {"accuracy": 0.5, "loss": 1.0})]
+    rounds = [Round(1, 200, 1.0, None, {"accuracy": 0.5, "loss": 1.0})]
+    sampler = AllClients(200)
+    participation = build_participation(config, sampler, seed=0)
+    written = training_history(
+        rounds, config, sampler, participation, metric="accuracy", shapes=[(64, 10), (10,)]
     )
-    written = loop.history(trained, config, AllClients(200), metric="accuracy", parameters=650)
     assert_same_keys(examples(ARTIFACTS)["training_history.json"], written)
 
 

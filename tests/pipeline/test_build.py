@@ -98,6 +98,7 @@ def test_examples_parameters_reach_the_nodes(path, tmp_path):
         assert json.loads(parameter(nodes[node], "config")) == json.loads(step.to_json())
     assert parameter(nodes["FederatedTrainer"], "module_file") == config.model.module_file
     assert parameter(nodes["FederatedTrainer"], "seed") == config.seed
+    assert parameter(nodes["FederatedTrainer"], "state") == str(tmp_path / "train")
     assert parameter(nodes["Pusher"], "base_path") == str(tmp_path / "serving" / config.name)
 
 

@@ -48,6 +48,19 @@ class Engine(Protocol):
     def weights(self, state: Any) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
 
+    def save(self, state: Any) -> bytes:
+        """The state as bytes, for a checkpoint."""
+
+    def restore(self, content: bytes) -> Any:
+        """The state that `save` was given, to the bit; possibly in another process.
+
+        Raises:
+          StoreError: it is the state of another model or algorithm.
+        """
+
+    def forget_before(self, state: Any) -> None:
+        """Lets go of what is kept elsewhere for states before this one: it is in a checkpoint."""
+
     def close(self) -> None:
         """Ends the processes that the engine started."""
 
@@ -57,6 +70,7 @@ def build_engine(
     *,
     make_pipeline: Callable[[], Any] | None = None,
     folder: str = "",
+    states: str | None = None,
     expected_cohort: float = 0,
     **parts: Any,
 ) -> Engine:
@@ -65,7 +79,8 @@ def build_engine(
     Args:
       config: settings.
       make_pipeline: a new Beam pipeline, for the `beam` engine.
-      folder: where Beam's workers and this process exchange files, and states of clients are.
+      folder: where Beam's workers and this process exchange files.
+      states: folder for what clients keep from round to round; `folder` by default.
       expected_cohort: mean size of a cohort, by which `auto` goes.
       **parts: what every engine needs; see the engine's own class.
     """
@@ -78,7 +93,9 @@ def build_engine(
         name = "beam" if expected_cohort > AUTO_BEAM_COHORT else "compiled"
     if name == "beam":
         assert make_pipeline is not None
-        return BeamEngine(config, make_pipeline=make_pipeline, folder=folder, **parts)
+        return BeamEngine(
+            config, make_pipeline=make_pipeline, folder=folder, states=states or folder, **parts
+        )
     if name == "tff":
         return TffEngine(config, **parts)
-    return CompiledEngine(config, folder=folder, **parts)
+    return CompiledEngine(config, states=states or folder, **parts)

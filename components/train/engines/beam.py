@@ -15,8 +15,10 @@ from privet.components.shared.storage import ClientStore
 from privet.components.train import transforms
 from privet.components.train.aggregation import MeanQuery
 from privet.components.train.blocks import read_blocks
+from privet.components.train.client_states import ClientStates
+from privet.components.train.client_update import keeps_state
 from privet.components.train.config import TrainConfig
-from privet.components.train.engines import Late
+from privet.components.train.engines import Late, saving
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import ServerState, build_programs, merge
 from privet.components.train.work import choose_xla
@@ -50,6 +52,7 @@ class BeamEngine:
       seed: of the order of examples.
       make_pipeline: a new Beam pipeline.
       folder: for files that workers read and write.
+      states: folder for what clients keep from round to round.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class BeamEngine:
         seed: int,
         make_pipeline: Callable[[], Any],
         folder: str,
+        states: str = "",
     ):
         self._config, self._store, self._seed = config, store, seed
         self._make_pipeline = make_pipeline
@@ -70,6 +74,9 @@ class BeamEngine:
         self._programs = build_programs(config, model, store.schema, query, len(store))
         self._update = self._programs.update.load()
         self._job: transforms.Job | None = None
+        self._states: ClientStates | None = None
+        if keeps_state(config):
+            self._states = ClientStates.of(self._programs, states)
 
     def initialize(self) -> ServerState:
         """The server state before the first round."""
@@ -95,22 +102,35 @@ class BeamEngine:
         """The trainable weights of the global model, in Keras' order."""
         return list(state.weights)
 
+    def save(self, state: ServerState) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> ServerState:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
+
+    def forget_before(self, state: ServerState) -> None:
+        """Removes the states of clients that are no longer needed."""
+        if self._states is not None:
+            assert state.visited is not None
+            self._states.keep_only(state.visited)
+
     def close(self) -> None:
         """Removes the files of the rounds."""
         files.remove_folder(self._folder)
         transforms.kept.cache_clear()  # where workers are threads of this process
 
     def _train(self, state: ServerState, cohort: Cohort) -> Any:
-        prepared = self._programs.prepare(state)
         if self._job is None:
-            self._job = self._prepare_job(prepared, cohort)
+            self._job = self._prepare_job(self._programs.prepare(state), cohort)
         sent, received = (
             files.join(self._folder, f"{cohort.round_number}-{name}") for name in ("sent", "sum")
         )
         parts = max(1, min(_GROUPS, len(cohort.positions) // _LEAST_GROUP))
         groups = [part.tolist() for part in np.array_split(cohort.positions, parts)]
         try:
-            files.write_bytes(sent, pickle.dumps(prepared))
+            files.write_bytes(sent, pickle.dumps(self._given(state, cohort.positions)))
             with self._make_pipeline() as pipeline:
                 transforms.train_cohort(
                     pipeline, self._job, groups, cohort.round_number, sent, received
@@ -123,6 +143,12 @@ class BeamEngine:
             raise total
         return total
 
+    def _given(self, state: ServerState, positions: np.ndarray) -> transforms.Given:
+        rounds: dict[int, int] = {}
+        if state.visited is not None:
+            rounds = dict(zip(positions.tolist(), state.visited[positions].tolist(), strict=True))
+        return transforms.Given(self._programs.prepare(state), rounds, state.rounds + 1)
+
     def _prepare_job(self, prepared: Any, cohort: Cohort) -> transforms.Job:
         """Writes the programs, having found the faster one on some clients of the cohort."""
         clients = CohortReader(self._store).read(cohort.positions[:_LEAST_GROUP].tolist())
@@ -133,7 +159,13 @@ class BeamEngine:
             seed=self._seed,
             round_number=cohort.round_number,
         )
-        xla = choose_xla(self._config.xla, self._programs, prepared, next(blocks))
+        block = next(blocks)
+        if self._states is not None:
+            nobody = np.zeros(block.clients, np.int32)  # that a state was kept of
+            block = self._states.given(block, nobody, nobody)
+        xla = choose_xla(self._config.xla, self._programs, prepared, block)
         programs = files.join(self._folder, "programs")
         files.write_bytes(programs, pickle.dumps(self._programs))
-        return transforms.Job(programs, self._store.directory, self._config, self._seed, xla)
+        return transforms.Job(
+            programs, self._store.directory, self._config, self._seed, xla, self._states
+        )

@@ -14,7 +14,7 @@ from privet.components.train.blocks import Block, read_blocks
 from privet.components.train.client_states import ClientStates
 from privet.components.train.client_update import keeps_state
 from privet.components.train.config import TrainConfig
-from privet.components.train.engines import Late
+from privet.components.train.engines import Late, saving
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import Partial, ServerState, build_programs, merge
@@ -40,7 +40,7 @@ class CompiledEngine:
       store: the clients.
       query: the DP mechanism; None for the plain mean.
       seed: of the order of examples.
-      folder: for the states of clients.
+      states: folder for what clients keep from round to round.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CompiledEngine:
         store: ClientStore,
         query: MeanQuery | None,
         seed: int,
-        folder: str = "",
+        states: str = "",
     ):
         self._config, self._schema, self._seed = config, store.schema, seed
         self._reader = CohortReader(store)
@@ -60,7 +60,7 @@ class CompiledEngine:
         self._work: Work | None = None
         self._states: ClientStates | None = None
         if keeps_state(config):
-            self._states = ClientStates.of(self._programs, folder)
+            self._states = ClientStates.of(self._programs, states)
 
     def initialize(self) -> ServerState:
         """The server state before the first round."""
@@ -87,6 +87,20 @@ class CompiledEngine:
     def weights(self, state: ServerState) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
         return list(state.weights)
+
+    def save(self, state: ServerState) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> ServerState:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
+
+    def forget_before(self, state: ServerState) -> None:
+        """Removes the states of clients that are no longer needed."""
+        if self._states is not None:
+            assert state.visited is not None
+            self._states.keep_only(state.visited)
 
     def close(self) -> None:
         """There is nothing to end."""

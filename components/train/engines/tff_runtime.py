@@ -23,7 +23,7 @@ from privet.components.train.aggregation import build_aggregator
 from privet.components.train.algorithms import build_learning_process, learning_rate
 from privet.components.train.cohort import training_orders
 from privet.components.train.config import ScheduleConfig, TrainConfig
-from privet.components.train.engines import Late
+from privet.components.train.engines import Late, saving
 from privet.components.train.model import label_dtype, model_inputs, restore_keras, to_functional
 from privet.components.train.reading import CohortReader
 
@@ -93,6 +93,17 @@ class TffEngine:
         """The trainable weights of the global model, in Keras' order."""
         trainable = self._process.get_model_weights(state.inside).trainable
         return [np.asarray(value) for value in trainable]
+
+    def save(self, state: Any) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> Any:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
+
+    def forget_before(self, state: Any) -> None:
+        """There is nothing to let go of."""
 
     def close(self) -> None:
         """Ends TFF's worker process, which can outlive this one otherwise.

@@ -1,6 +1,7 @@
 """Files of an artifact: whole or not there, and digests that see every byte."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,31 @@ def test_gzip_ending_does_not_compress(tmp_path: Path) -> None:
 
     assert Path(path).read_bytes() == b"plain"
     assert files.read_bytes(path) == b"plain"
+
+
+def test_secret_is_the_owners_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "salt"
+    for content in (b"one", b"two"):
+        files.write_secret(str(path), content)
+        assert path.read_bytes() == content
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_secret_is_created_once(tmp_path: Path) -> None:
+    path = tmp_path / "entry"
+    files.create_secret(str(path), b"first")
+    with pytest.raises(FileExistsError):
+        files.create_secret(str(path), b"second")
+    assert path.read_bytes() == b"first"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_private_folder_may_exist(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    for _ in range(2):
+        files.make_private_folder(str(folder))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -322,6 +322,7 @@ def test_store_is_a_sequence_of_references(directory: str) -> None:
     wanted = list(store.references())
 
     assert [store[position] for position in range(60)] == wanted
+    assert store.example_counts().tolist() == [one.examples for one in wanted]
     assert [store[position] for position in np.arange(-60, 0)] == wanted
     assert store[5:50:7] == wanted[5:50:7]
     assert list(reversed(store)) == wanted[::-1]

@@ -53,6 +53,17 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ({"batch_size": 0}, "batch_size=0 must be >= 1"),
         ({"local_epochs": -1}, "local_epochs=-1 must be >= 1"),
         ({"evaluate_every": -1}, "evaluate_every=-1 must be >= 0"),
+        ({"checkpoint_every": -1}, "checkpoint_every=-1 must be >= 0"),
+        ({"early_stop": {"metric": "auc"}}, "'auc' is none of accuracy, loss, mae"),
+        ({"early_stop": {"metric": "loss", "patience": 0}}, "patience=0 must be >= 1"),
+        (
+            {"early_stop": {"metric": "loss", "min_improvement": -0.1}},
+            "min_improvement=-0.1 must be >= 0",
+        ),
+        (
+            {"early_stop": {"metric": "loss"}, "evaluate_every": 0},
+            "early_stop needs evaluations, but evaluate_every=0",
+        ),
         ({"engine": "jax"}, "'jax' is none of auto, compiled, beam, tff"),
         ({"algorithm": "fed_prox"}, "proximal_strength=0.0 must be > 0 and finite"),
         ({"algorithm": "fed_prox", "proximal_strength": -0.1}, "proximal_strength=-0.1 must be"),
@@ -150,3 +161,18 @@ def test_what_no_epsilon_covers_is_refused_with_privacy(
     with pytest.raises(ConfigError, match=message):
         TrainConfig.from_mapping({"privacy": GAUSSIAN, **settings})
     TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, **settings})
+
+
+def test_weights_by_examples_are_refused_with_privacy() -> None:
+    privacy = {"mechanism": "gaussian", "epsilon": 1, "delta": 1e-5, "clip_norm": 1}
+    with pytest.raises(ConfigError, match="weight_by=examples lets a client with many examples"):
+        TrainConfig.from_mapping({"privacy": privacy, "weight_by": "examples"})
+    TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, "weight_by": "examples"})
+
+
+def test_early_stop_with_privacy_wants_public_eval_clients() -> None:
+    values = {"privacy": GAUSSIAN, "early_stop": {"metric": "accuracy"}}
+    with pytest.raises(ConfigError, match="early_stop lets the model depend on the eval clients"):
+        TrainConfig.from_mapping(values)
+    TrainConfig.from_mapping({**values, "public_eval": True})
+    TrainConfig.from_mapping({**values, "privacy": {"mechanism": "none"}})

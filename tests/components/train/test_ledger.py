@@ -46,7 +46,11 @@ def ledger(
         accountant,
         noise_multiplier=noise or 0.0,
         rounds=rounds,
+        rounds_counted=rounds,
+        rounds_allowed=planned,
         rounds_planned=planned,
+        ended_by="budget",
+        public_eval=False,
         epsilon_by_round=[] if noise is None else [1.0, 2.0, 3.0],
         statistics=statistics,
     )
@@ -69,6 +73,7 @@ def test_ledger_says_what_ran_and_under_which_assumptions() -> None:
         "noise_multiplier": 1.5,
         "denominator": 20.0,
         "noise_source": "operating system",
+        "adaptive_clip": None,
     }
     assert "PoissonSampledDpEvent" in written["dp_event"]
     assert written["epsilon_rdp"] >= written["epsilon"]

@@ -9,7 +9,9 @@ import pytest
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.train.accounting import Accountant, rounds_event
-from privet.components.train.loop import Mechanism, Trained, history, train
+from privet.components.train.history import training_history
+from privet.components.train.loop import Mechanism, Trained, train
+from privet.components.train.participation import build_participation
 from privet.components.train.sampling import AllClients, PoissonSampler
 
 DELTA = 1e-5
@@ -32,7 +34,8 @@ class CountingEngine:
         self.read_ahead.append(round_number - len(self.cohorts))
         return round_number, cohort.tolist()
 
-    def next(self, state: int, cohort: Any) -> tuple[int, dp_accounting.DpEvent]:
+    def next(self, state: int, cohort: Any, late: Any = ()) -> tuple[int, dp_accounting.DpEvent]:
+        assert all(group.state == state - 1 for group in late)
         round_number, positions = cohort
         assert round_number == len(self.cohorts) + 1
         self.cohorts.append(positions)
@@ -41,11 +44,22 @@ class CountingEngine:
     def weights(self, state: int) -> list[np.ndarray]:
         return [np.array([state], np.float32)]
 
+    def forget_before(self, state: int) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 CLIENTS = 8
+EXAMPLES = np.arange(1, CLIENTS + 1)
+
+
+def told(rounds: Any, config: Any, sampler: Any) -> Any:
+    participation = build_participation(config, sampler, seed=0)
+    return training_history(
+        rounds, config, sampler, participation, metric="accuracy", shapes=[(2, 5)]
+    )
 
 
 def run(
@@ -62,10 +76,12 @@ def run(
     trained = train(
         engine,
         sampler or AllClients(CLIENTS),
+        build_participation(config, sampler or AllClients(CLIENTS), seed=0),
         config,
         mechanism=mechanism,
         evaluate=lambda weights: {"accuracy": float(weights[0][0])},
         progress=told.append,
+        examples=EXAMPLES,
     )
     return trained, engine, told
 
@@ -144,10 +160,12 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
         trained = train(
             engine,
             AllClients(8),
+            build_participation(train_config(), AllClients(8), seed=0),
             train_config(rounds=5),
             mechanism=Mechanism(2.0, Accountant(DELTA, statistics), budget),
             evaluate=lambda weights: {},
             progress=lambda told: None,
+            examples=EXAMPLES,
         )
         return [one.epsilon for one in trained.rounds if one.epsilon is not None]
 
@@ -195,7 +213,7 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
 ) -> None:
     config = train_config(rounds=2)
     trained, _, _ = run(config, planned=2.0, sampler=sampler)
-    written = history(trained, config, sampler, metric="accuracy", parameters=10)
+    written = told(trained.rounds, config, sampler)
 
     secret = sampler.describe()["amplification"]
     for number, one in enumerate(written["rounds"], start=1):
@@ -209,7 +227,7 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
 def test_bytes_are_four_for_each_parameter_and_participation(train_config: Any) -> None:
     config = train_config(rounds=3)
     trained, _, _ = run(config)
-    written = history(trained, config, AllClients(8), metric="accuracy", parameters=10)
+    written = told(trained.rounds, config, AllClients(8))
 
     assert written["bytes"] == {
         "down_per_client_round": 40,
@@ -218,3 +236,17 @@ def test_bytes_are_four_for_each_parameter_and_participation(train_config: Any) 
         "up_total": 40 * 8 * 3,
     }
     assert written["parameters"] == 10
+
+
+def test_late_clients_get_the_state_that_they_began_with(train_config: Any) -> None:
+    config = train_config(rounds=6, simulation={"late_rate": 0.5})
+    trained, engine, _ = run(config)
+    assert len(trained.rounds) == 6
+    # Some report in time and the others a round later, but for those late in the last round.
+    assert sum(one.cohort for one in trained.rounds) > sum(map(len, engine.cohorts))
+
+
+def test_buffered_rounds_hold_so_many_updates(train_config: Any) -> None:
+    config = train_config(rounds=9, asynchronous={"buffer_size": 3, "concurrency": 1})
+    trained, _, _ = run(config)
+    assert [one.cohort for one in trained.rounds] == [3] * 9

@@ -3,11 +3,10 @@
 import hypothesis
 import hypothesis.extra.numpy
 import numpy as np
-import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from privet.components.train.update_compression import quantized, update_bytes
+from privet.components.train.update_compression import quantized
 
 VALUES = hypothesis.extra.numpy.arrays(
     np.float32,
@@ -49,10 +48,3 @@ def test_tensors_are_rounded_by_draws_of_their_own() -> None:
 def test_equal_values_are_exact() -> None:
     (decoded,) = quantized([tf.fill([5], 0.3)], 4, tf.constant([1, 2]))
     np.testing.assert_array_equal(decoded, np.full(5, 0.3, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("bits", "size"), [(None, 4 * 2410), (8, 2410 + 2 * 8), (4, 1200 + 5 + 2 * 8)]
-)
-def test_bytes_of_an_update(bits: int | None, size: int) -> None:
-    assert update_bytes([(240, 10), (10,)], bits) == size

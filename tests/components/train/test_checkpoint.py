@@ -1,0 +1,161 @@
+"""Checkpoints and the journal on disk: what is there after a kill, and what is damaged."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privet.components.shared.errors import PrivacyError, StoreError
+from privet.components.train.checkpoint import Checkpoint, Checkpoints, fingerprint_of
+from privet.components.train.history import Round
+
+NAME, OTHER = "0123456789abcdef" * 2, "f" * 32
+ROUNDS = [
+    Round(1, 3, 0.5, 1.25, {"accuracy": 0.1 + 0.2}, 12),
+    Round(2, 0, 0.25, None, None, None),
+]
+
+
+def open_state(folder: Path, *, private: bool = True, name: str = NAME) -> Checkpoints:
+    return Checkpoints(str(folder), name, private=private)
+
+
+def started(folder: Path, rounds: int) -> Checkpoints:
+    kept = open_state(folder)
+    for _ in range(rounds):
+        kept.start_round()
+    return kept
+
+
+def test_checkpoint_comes_back_as_it_was_in_another_process(tmp_path: Path) -> None:
+    kept = started(tmp_path, 3)
+    kept.save(Checkpoint(ROUNDS, 3, [b"first\n", b"of two"]))
+    kept.save(Checkpoint([*ROUNDS, Round(3, 1, 1.0, None, None)], 3, [b"\x00second\n"]))
+
+    found = open_state(tmp_path)
+    assert found.started == 3
+    assert found.load() == Checkpoint([*ROUNDS, Round(3, 1, 1.0, None, None)], 3, [b"\x00second\n"])
+    assert [path.name for path in (tmp_path / NAME).glob("checkpoint*")] == [
+        "checkpoint-0000000003"
+    ]
+
+
+def test_only_the_owner_may_look_at_realised_cohorts(tmp_path: Path) -> None:
+    started(tmp_path, 2).save(Checkpoint(ROUNDS, 2, [b""]))
+
+    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / NAME / "checkpoint-0000000002").stat().st_mode) == 0o600
+
+
+def test_new_run_has_nothing(tmp_path: Path) -> None:
+    found = open_state(tmp_path / "not" / "there")
+    assert found.load() is None
+    assert found.started == 0
+
+
+def test_folder_whose_name_looks_like_a_glob_is_that_folder(tmp_path: Path) -> None:
+    started(tmp_path / "run[1]", 2).save(Checkpoint(ROUNDS, 2, [b"state"]))
+
+    found = open_state(tmp_path / "run[1]")
+    assert found.started == 2
+    assert found.load() is not None
+
+
+def test_rest_of_a_write_that_was_killed_is_no_checkpoint(tmp_path: Path) -> None:
+    started(tmp_path, 2).save(Checkpoint(ROUNDS, 2, [b"state"]))
+    rest = tmp_path / NAME / "checkpoint-0000000003.tmp-1"
+    rest.write_bytes(b"half")
+
+    found = open_state(tmp_path).load()
+    assert found is not None
+    assert found.states == [b"state"]
+    assert not rest.exists()
+
+
+def test_newest_checkpoint_counts_where_a_kill_left_two(tmp_path: Path) -> None:
+    kept = started(tmp_path, 2)
+    kept.save(Checkpoint(ROUNDS[:1], 1, [b"old"]))
+    old = tmp_path / NAME / "checkpoint-0000000001"
+    content = old.read_bytes()
+    kept.save(Checkpoint(ROUNDS, 2, [b"new"]))
+    old.write_bytes(content)
+
+    found = open_state(tmp_path).load()
+    assert found is not None
+    assert found.states == [b"new"]
+
+
+@pytest.mark.parametrize(("private", "error"), [(True, PrivacyError), (False, StoreError)])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])
+def test_damaged_checkpoint_is_an_error_and_no_new_start(
+    tmp_path: Path, private: bool, error: type[Exception], damage: str
+) -> None:
+    started(tmp_path, 2).save(Checkpoint(ROUNDS, 2, [b"state"]))
+    path = tmp_path / NAME / "checkpoint-0000000002"
+    content = path.read_bytes()
+    flipped = content[:-1] + bytes([content[-1] ^ 1])
+    path.write_bytes({"truncated": content[:-1], "empty": b"", "flipped": flipped}[damage])
+
+    with pytest.raises(error, match=r"checkpoint-0000000002 is damaged") as raised:
+        open_state(tmp_path, private=private).load()
+    assert ("stay spent" in str(raised.value)) == private
+
+
+def test_rounds_count_before_they_begin_and_also_if_their_entry_was_cut_short(
+    tmp_path: Path,
+) -> None:
+    started(tmp_path, 2)
+    (tmp_path / NAME / "journal" / "0000000003").touch()  # created, but killed before the content
+
+    assert open_state(tmp_path).started == 3
+
+
+def test_journal_with_fewer_rounds_than_the_checkpoint_is_refused(tmp_path: Path) -> None:
+    started(tmp_path, 3).save(Checkpoint(ROUNDS, 3, [b"state"]))
+    (tmp_path / NAME / "journal" / "0000000003").unlink()
+
+    with pytest.raises(PrivacyError, match=r"has 2 entries, but the checkpoint .* counts 3"):
+        open_state(tmp_path).load()
+    assert open_state(tmp_path, private=False).load() is not None  # there is nothing to count
+
+
+def test_journal_with_a_gap_is_refused(tmp_path: Path) -> None:
+    started(tmp_path, 3)
+    (tmp_path / NAME / "journal" / "0000000002").unlink()
+
+    with pytest.raises(PrivacyError, match=r"no entry 0000000002, but later ones"):
+        open_state(tmp_path)
+
+
+def test_second_process_of_the_same_run_is_stopped_before_it_draws_noise(tmp_path: Path) -> None:
+    one, other = started(tmp_path, 1), open_state(tmp_path)
+    one.start_round()
+
+    with pytest.raises(PrivacyError, match="another process is training the same run"):
+        other.start_round()
+    assert open_state(tmp_path).started == 2
+
+
+def test_other_runs_are_removed_when_one_has_finished(tmp_path: Path) -> None:
+    started(tmp_path, 1)
+    later = open_state(tmp_path, name=OTHER)
+    (tmp_path / "someone else's").mkdir()
+    assert (tmp_path / NAME).exists()
+    later.remove_others()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [OTHER, "someone else's"]
+
+
+def test_fingerprint_tells_settings_and_clients_apart(
+    write_store: Any, schema_of: Any, client: Any, tmp_path: Path
+) -> None:
+    def examples(clients: list[str]) -> str:
+        rows = {"train": [client(name, [0], x=[[1]]) for name in clients]}
+        return write_store(tmp_path / "examples", schema_of({"x": 1}, 2), rows)
+
+    folder = examples(["ann", "bob"])
+    first = fingerprint_of(folder, "a", "b")
+    assert first == fingerprint_of(folder, "a", "b")
+    assert len({first, fingerprint_of(folder, "ab", ""), fingerprint_of(folder, "a", "c")}) == 3
+    assert first != fingerprint_of(examples(["ann", "eve"]), "a", "b")
