@@ -21,14 +21,12 @@ import tensorflow_federated as tff
 import tensorflow_privacy
 
 from privet.components.shared.errors import ModelError
+from privet.components.shared.keras_models import input_specs, label_dtype, model_inputs
 from privet.components.shared.schema import Schema
 from privet.components.train.aggregation import NoisedMeanQuery
 from privet.components.train.algorithms import build_client_optimizer, build_server_optimizer
 from privet.components.train.config import TrainConfig
 from privet.components.train.model import (
-    input_specs,
-    label_dtype,
-    model_inputs,
     restore_keras,
     to_functional,
     unfused_normalization,
