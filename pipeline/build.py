@@ -47,7 +47,12 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         infra_blessings=Channel(type=InfraBlessing),
     ).with_id("LastBlessedModel")
     evaluate = FederatedEvaluator(
-        examples, train.outputs["model"], servable, last_blessed.outputs["servables"]
+        examples,
+        train.outputs["model"],
+        servable,
+        last_blessed.outputs["servables"],
+        config.evaluate,
+        config.seed,
     )
     evaluation = evaluate.outputs["evaluation"]
     gate = ModelValidator(servable, evaluation, ledger, config.gate)

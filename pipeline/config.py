@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from privet.components.compress.config import CompressConfig
+from privet.components.evaluate.config import EvaluateConfig
 from privet.components.ingest.config import IngestConfig
 from privet.components.push.config import PushConfig
 from privet.components.shared.configuration import Config, check
@@ -58,7 +59,7 @@ class PipelineConfig(Config, frozen=True):
       model_name: the name that is served; the pipeline's by default.
       seed: of everything random but privacy: initial weights, order of examples, sampling
         without privacy.
-      data, model, train, compress, gate, infra, push, beam: one section per step.
+      data, model, train, compress, evaluate, gate, infra, push, beam: one section per step.
     """
 
     name: str
@@ -69,6 +70,7 @@ class PipelineConfig(Config, frozen=True):
     model_name: str | None = None
     seed: int = 0
     compress: CompressConfig = CompressConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     infra: InfraConfig = InfraConfig()
     push: PushConfig = PushConfig()
     beam: BeamConfig = BeamConfig()
@@ -81,7 +83,13 @@ class PipelineConfig(Config, frozen=True):
                 f"name={name!r} must be letters, digits, '-', '_' or '.', first a letter or digit",
             )
         check(self.seed >= 0, f"seed={self.seed} must be >= 0")
-        self.gate.check_metrics(self.data.label.task)
+        personalization, set_apart = self.evaluate.personalization, self.data.split.personalization
+        check(
+            not (set_apart and personalization and personalization.share),
+            f"evaluate.personalization.share and data.split.personalization={set_apart} both say "
+            "which part of its examples a client adapts to. Remove one of them",
+        )
+        self.gate.check_metrics(self.data.label.task, personalized=personalization is not None)
         self.train.check_metrics(self.data.label.task)
 
     @property

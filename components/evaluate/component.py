@@ -9,6 +9,7 @@ from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from privet.components.evaluate import transforms
+from privet.components.evaluate.config import EvaluateConfig
 from privet.components.shared import artifacts, files, storage
 
 
@@ -17,6 +18,8 @@ class FederatedEvaluatorSpec(ComponentSpec):
 
     PARAMETERS = {  # noqa: RUF012 (TFX reads plain dicts)
         "split": ExecutionParameter(type=str),
+        "config": ExecutionParameter(type=str),
+        "seed": ExecutionParameter(type=int),
         "source_version": ExecutionParameter(type=str),
     }
     INPUTS = {  # noqa: RUF012
@@ -56,6 +59,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 exec_properties["split"],
                 models,
                 artifact_utils.get_single_uri(output_dict["evaluation"]),
+                EvaluateConfig.from_json(exec_properties["config"]).personalization,
+                exec_properties["seed"],
             )
 
 
@@ -68,6 +73,8 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
       servable: ServableModel, evaluated as `compressed` through its TFLite file.
       blessed: the last blessed ServableModel, evaluated as `blessed`; may be empty, and is left
         out when it takes other features than these examples have.
+      config: see EvaluateConfig.
+      seed: of what a client adapts to, in which order, with personalization.
       split: the split to evaluate on.
     """
 
@@ -80,6 +87,8 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
         model: Channel,
         servable: Channel,
         blessed: Channel | None = None,
+        config: EvaluateConfig | None = None,
+        seed: int = 0,
         split: str = "eval",
     ):
         folder = Path(__file__).parent
@@ -89,6 +98,8 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
             servable=servable,
             blessed=blessed,
             split=split,
+            config=(config or EvaluateConfig()).to_json(),
+            seed=seed,
             source_version=files.source_digest(folder, folder.parent / "shared"),
             evaluation=Channel(type=artifacts.FederatedEvaluation),
         )

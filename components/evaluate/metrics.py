@@ -78,17 +78,25 @@ def distribution(values: Sequence[float], higher_is_better: bool) -> dict[str, A
     Percentiles are plain ones of the value (p10 is the bad tail only where higher is better);
     `worst` is the minimum or the maximum, whichever is bad.
     """
-    array = np.sort(np.asarray(values, np.float64))
-    p10, p50, p90 = np.percentile(array, [10, 50, 90])
-    low, high = (0.0, 1.0) if higher_is_better else (0.0, max(float(array[-1]), 1e-9))
+    array = np.asarray(values, np.float64)
+    low, high = (0.0, 1.0) if higher_is_better else (0.0, max(float(array.max()), 1e-9))
     counts, edges = np.histogram(array, bins=_BINS, range=(low, high))
+    return {
+        **percentiles(array, higher_is_better),
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def percentiles(values: np.ndarray, higher_is_better: bool) -> dict[str, float]:
+    """Mean, p10, p50, p90 and worst of a value of each client; see distribution."""
+    array = np.sort(values)  # so that the order of clients does not show in the last bit
+    p10, p50, p90 = np.percentile(array, [10, 50, 90])
     return {
         "mean": float(array.mean()),
         "p10": float(p10),
         "p50": float(p50),
         "p90": float(p90),
         "worst": float(array[0] if higher_is_better else array[-1]),
-        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
 
 
@@ -100,13 +108,16 @@ def merge_all(summaries: Iterable[Summary]) -> Summary:
     return merged
 
 
-def evaluation(summary: Summary, task: Task, split: str) -> dict[str, Any]:
+def evaluation(
+    summary: Summary, task: Task, split: str, personalization: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The content of evaluation.json.
 
     Args:
       summary: of all clients of the split.
       task: the prediction task.
       split: the split that was evaluated.
+      personalization: what fine-tuning on each client gave; None if it did not run.
     """
     metric = tasks.primary_metric(task)
     return {
@@ -118,6 +129,7 @@ def evaluation(summary: Summary, task: Task, split: str) -> dict[str, Any]:
         "clients": len(summary.examples),
         "examples": sum(summary.examples),
         "models": summary.to_json(),
+        "personalization": personalization,
         "private": False,
         "note": "Exact metrics of held-out clients, for the gate inside the trust boundary. "
         "Releasing them is not covered by epsilon.",

@@ -94,6 +94,12 @@ def tiny(value: float) -> str:
 
 
 @_or_dash
+def percent(value: float) -> str:
+    """A share in hundredths, with one decimal at most."""
+    return f"{round(100 * value, 1) + 0.0:g}%"  # no -0
+
+
+@_or_dash
 def times(value: float) -> str:
     """How many times as much."""
     return f"{value:.1f}×"
@@ -168,6 +174,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "scientific": scientific,
     "bytes": _or_dash(byte_size),
     "times": times,
+    "percent": percent,
     "tiny": tiny,
     "words": words,
     "text": text,

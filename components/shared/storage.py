@@ -376,6 +376,11 @@ class ClientStore(Sequence[ClientReference]):
             )
 
 
+def has_split(directory: str, split: str) -> bool:
+    """Whether a store has a split of that name."""
+    return bool(files.match(files.join(split_directory(directory, split), "*-of-?????.index")))
+
+
 def split_directory(directory: str, split: str) -> str:
     """The folder of a split, named as TFX names it."""
     return files.join(directory, f"Split-{split}")

@@ -50,6 +50,12 @@ def scores(task: Task, outputs: np.ndarray) -> np.ndarray:
     return result.astype(np.float32)
 
 
+def mean_metrics(task: Task, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mean over examples of each of their metrics; see example_metrics."""
+    metrics = example_metrics(task, predicted, labels)
+    return {name: float(values.mean()) for name, values in metrics.items()}
+
+
 def example_metrics(
     task: Task, predicted: np.ndarray, labels: np.ndarray
 ) -> Mapping[str, np.ndarray]:

@@ -17,9 +17,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy
 
+from privet.components.shared.keras_models import model_inputs
 from privet.components.train.algorithms import build_client_optimizer, with_learning_rate
 from privet.components.train.config import TrainConfig
-from privet.components.train.model import model_inputs
 from privet.components.train.update_compression import quantized
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from privet.components.shared import tasks
+from privet.components.shared.keras_models import model_inputs
 from privet.components.shared.storage import ClientStore
-from privet.components.train.model import assign_weights, model_inputs
+from privet.components.train.model import assign_weights
 
 MAXIMUM_CLIENTS = 1000  # bounds memory and time; the evaluation step later sees every client
 

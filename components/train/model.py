@@ -1,7 +1,6 @@
 """The user's Keras model: built, checked against the schema, handed to TFF and back."""
 
 import atexit
-import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from privet.components.shared.errors import ModelError
+from privet.components.shared.keras_models import (
+    build_loss,
+    input_specs,
+    label_dtype,
+    model_inputs,
+)
 from privet.components.shared.schema import Schema
 
 Inputs = np.ndarray | tf.Tensor | Mapping[str, Any]
@@ -98,15 +103,6 @@ def check_exportable(model: tf.keras.Model) -> None:
         ) from error
 
 
-def build_loss(schema: Schema) -> tf.keras.losses.Loss:
-    """Cross entropy from logits, or squared error for regression."""
-    if schema.task == "multiclass":
-        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if schema.task == "binary":
-        return tf.keras.losses.BinaryCrossentropy(from_logits=True)
-    return tf.keras.losses.MeanSquaredError()
-
-
 def to_functional(model: tf.keras.Model, schema: Schema) -> tff.learning.models.FunctionalModel:
     """The model as TFF's pure functions of its weights, starting from the weights it has.
 
@@ -157,29 +153,6 @@ def restore_keras(model: tf.keras.Model) -> None:
     outside a graph switches them back; without it the caller's model is "in an invalid state".
     """
     tf.keras.models.clone_model(model)
-
-
-def input_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
-    """Batches of the features, by name."""
-    return {
-        name: tf.TensorSpec((None, *feature.example_shape), tf.dtypes.as_dtype(feature.dtype))
-        for name, feature in schema.features.items()
-    }
-
-
-def model_inputs(features: Mapping[str, Any]) -> Any:
-    """What the model is called with: the only feature itself, or several by name.
-
-    Several are ordered by name, since TFF takes no mapping whose order could be ambiguous.
-    """
-    if len(features) == 1:
-        return next(iter(features.values()))
-    return collections.OrderedDict(sorted(features.items()))
-
-
-def label_dtype(schema: Schema) -> tf.DType:
-    """Dtype of the labels in training; Keras' binary cross entropy wants floats."""
-    return tf.int64 if schema.task == "multiclass" else tf.float32
 
 
 def assign_weights(model: tf.keras.Model, trainable: Sequence[np.ndarray]) -> None:

@@ -21,6 +21,7 @@ import tensorflow as tf
 import tensorflow_privacy
 
 from privet.components.shared.errors import ModelError
+from privet.components.shared.keras_models import input_specs, label_dtype
 from privet.components.shared.schema import Schema
 from privet.components.train.aggregation import MeanQuery
 from privet.components.train.algorithms import (
@@ -40,8 +41,6 @@ from privet.components.train.client_update import (
 )
 from privet.components.train.config import TrainConfig
 from privet.components.train.model import (
-    input_specs,
-    label_dtype,
     restore_keras,
     to_functional,
     unfused_normalization,

@@ -5,7 +5,9 @@ from privet.components.shared.configuration import Config, check
 from privet.components.shared.schema import Task
 
 MODELS = ("float", "compressed")
+PERSONALIZATION = ("personalized", "personalization_gain")
 STATISTICS = ("mean", "p10", "p50", "p90", "worst")
+GAIN_STATISTICS = (*STATISTICS, "improved", "worsened")
 LEDGER_METRICS = ("ledger.epsilon", "ledger.delta")
 
 
@@ -15,7 +17,9 @@ class Rule(Config, frozen=True):
     Attributes:
       metric: `<model>.<metric>` for the overall figure, `<model>.<metric>.<statistic>` for one
         over clients (mean, p10, p50, p90, worst), or `ledger.epsilon`. Models: float,
-        compressed. Example: compressed.accuracy.p10.
+        compressed; with personalization also `personalized` and `personalization_gain` (by how
+        much the personal models are better; over clients also improved, worsened). Example:
+        compressed.accuracy.p10.
       lower_bound: the value must be at least this.
       upper_bound: the value must be at most this.
       max_worsening: how much worse than the last blessed model's the value may be, on the same
@@ -58,25 +62,43 @@ class GateConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         check(len(self.rules) > 0, "rules=[] would bless any model; give at least one rule")
 
-    def check_metrics(self, task: Task) -> None:
+    def check_metrics(self, task: Task, *, personalized: bool = False) -> None:
         """Checks that every rule names a number that a run of the task will have.
+
+        Args:
+          task: the prediction task.
+          personalized: whether the run fine-tunes the model on each client, and measures that.
 
         Raises:
           ValueError: one does not; names those that exist.
         """
-        valid = [f"{model}.{name}" for model in MODELS for name in tasks.metric_names(task)]
+        models = (*MODELS, *PERSONALIZATION) if personalized else MODELS
+        valid = [f"{model}.{name}" for model in models for name in tasks.metric_names(task)]
         valid += LEDGER_METRICS
         for rule in self.rules:
             plain, _, statistic = rule.metric.rpartition(".")
             known = rule.metric in valid or (
-                plain in valid and plain not in LEDGER_METRICS and statistic in STATISTICS
+                plain in valid and statistic in _statistics(plain.partition(".")[0])
             )
+            needs = "" if personalized else _needs_personalization(rule.metric)
             check(
                 known,
-                f"gate rule metric={rule.metric!r} names no number of a {task} run. Valid: "
+                f"gate rule metric={rule.metric!r} names no number of a {task} run{needs}. Valid: "
                 f"{', '.join(valid)}; the models' also with .{', .'.join(STATISTICS)} for the "
                 "distribution over clients",
             )
+
+
+def _statistics(model: str) -> tuple[str, ...]:
+    """What a rule may name of a distribution over clients."""
+    if model == "ledger":
+        return ()
+    return GAIN_STATISTICS if model == PERSONALIZATION[1] else STATISTICS
+
+
+def _needs_personalization(metric: str) -> str:
+    named = metric.partition(".")[0] in PERSONALIZATION
+    return " without evaluate.personalization" if named else ""
 
 
 class InfraConfig(Config, frozen=True):

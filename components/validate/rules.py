@@ -5,7 +5,7 @@ from typing import Any
 
 from privet.components.shared import tasks
 from privet.components.shared.errors import ConfigError
-from privet.components.validate.config import GateConfig, Rule
+from privet.components.validate.config import PERSONALIZATION, GateConfig, Rule
 
 _BASELINE = "blessed"  # the name of the last blessed model in evaluation.json
 _SLACK = 1e-9  # a value equal to its limit passes, whatever the last bit says
@@ -46,7 +46,7 @@ def _judge_rule(
         reference = _baseline_value(rule.metric, evaluation)
         value, passed, detail = _worsening(rule, value, reference)
     elif value is None:
-        passed, detail = False, "the run has no privacy guarantee, so there is no such number"
+        passed, detail = False, _why_none(rule.metric)
     elif rule.kind == "lower_bound":
         passed = value >= rule.limit - _SLACK
     else:
@@ -74,11 +74,14 @@ def _worsening(
 
 
 def _value(metric: str, evaluation: Mapping[str, Any], ledger: Mapping[str, Any]) -> float | None:
-    """The number that a rule names; None for an epsilon that does not exist."""
+    """The number that a rule names; None for one that this run could not have."""
     model, _, rest = metric.partition(".")
     if model == "ledger" and rest in ("epsilon", "delta"):
         return ledger[rest]
-    found = _look_up(evaluation["models"].get(model), rest)
+    personalization = evaluation.get("personalization")
+    if model in PERSONALIZATION and personalization and not personalization["clients"]:
+        return None
+    found = _look_up(_figures(evaluation).get(model), rest)
     if found is None:
         raise ConfigError(
             f"gate rule metric={metric!r} names no number. Valid: {', '.join(_names(evaluation))}, "
@@ -86,6 +89,22 @@ def _value(metric: str, evaluation: Mapping[str, Any], ledger: Mapping[str, Any]
             "ledger.epsilon."
         )
     return found
+
+
+def _why_none(metric: str) -> str:
+    if metric.partition(".")[0] in PERSONALIZATION:
+        return "no client has enough examples to be personalized, so there is no such number"
+    return "the run has no privacy guarantee, so there is no such number"
+
+
+def _figures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that has an overall figure and distributions over clients, by name in a rule."""
+    figures = dict(evaluation["models"])
+    personalization = evaluation.get("personalization")
+    if personalization and personalization["clients"]:
+        figures["personalized"] = personalization["models"]["personalized"]
+        figures["personalization_gain"] = personalization["gain"]
+    return figures
 
 
 def _baseline_value(metric: str, evaluation: Mapping[str, Any]) -> float | None:
@@ -106,7 +125,7 @@ def _look_up(model: Mapping[str, Any] | None, path: str) -> float | None:
 def _names(evaluation: Mapping[str, Any]) -> list[str]:
     return [
         f"{model}.{metric}"
-        for model, figures in evaluation["models"].items()
+        for model, figures in _figures(evaluation).items()
         if model != _BASELINE
         for metric in figures["overall"]
     ]

@@ -87,6 +87,7 @@ def build(place: Path, accuracy: float) -> list[Any]:
     from privet.components.compress.component import ModelCompressor
     from privet.components.compress.config import CompressConfig
     from privet.components.evaluate.component import FederatedEvaluator
+    from privet.components.evaluate.config import EvaluateConfig, PersonalizationConfig
     from privet.components.ingest.component import ClientExampleGen
     from privet.components.ingest.config import IngestConfig
     from privet.components.push.component import Pusher
@@ -126,7 +127,8 @@ def build(place: Path, accuracy: float) -> list[Any]:
     )
     compress = ModelCompressor(train.outputs["model"], examples, CompressConfig())
     servable = compress.outputs["servable"]
-    evaluate = FederatedEvaluator(examples, train.outputs["model"], servable)
+    fine_tuned = EvaluateConfig(personalization=PersonalizationConfig(epochs=2))
+    evaluate = FederatedEvaluator(examples, train.outputs["model"], servable, config=fine_tuned)
     validate = ModelValidator(
         servable, evaluate.outputs["evaluation"], train.outputs["ledger"], gate
     )
@@ -235,6 +237,9 @@ def test_files_agree_with_each_other(first: SimpleNamespace, place: Path) -> Non
     }
     assert (evaluation["clients"], evaluation["examples"]) == (2, 6)
     assert set(evaluation["models"]) == {"float", "compressed"}
+    personalization = evaluation["personalization"]
+    assert personalization["settings"]["epochs"] == 2
+    assert (personalization["clients"], personalization["examples"]) == (2, 4)
     assert pushed["path"] == str(place / "serving" / "tiny" / "1")
 
 

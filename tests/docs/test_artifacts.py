@@ -12,7 +12,13 @@ import pytest
 
 from privet.components.compress.report import compression_report
 from privet.components.compress.sizes import directory_sizes, file_sizes
+from privet.components.evaluate.config import PersonalizationConfig
 from privet.components.evaluate.metrics import ClientMetrics, Summary, evaluation
+from privet.components.evaluate.personalization import (
+    PersonalizationSummary,
+    Personalized,
+    report,
+)
 from privet.components.ingest import run, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared import artifacts, files, layout, storage
@@ -199,6 +205,14 @@ def test_compression_report_adds_up() -> None:
         assert variant["ratio_gzip"] == round(first / variant["bytes_gzip"], 4)
 
 
+def test_personalization() -> None:
+    means = {"baseline": {"accuracy": 0.5, "loss": 1.0}, "personalized": {"accuracy": 1, "loss": 0}}
+    client = Personalized(ClientMetrics("ada", 2, means), 2, diverged=False)
+    summary = PersonalizationSummary().add(client)
+    written = report(summary, PersonalizationConfig(), "multiclass", clients=3)
+    assert_same_keys(examples(ARTIFACTS)["personalization in evaluation.json"], written)
+
+
 def evaluated() -> dict[str, Any]:
     summary = Summary().add(ClientMetrics("ada", 2, {"compressed": {"accuracy": 0.9, "loss": 0.3}}))
     return evaluation(summary, "multiclass", "eval")
@@ -284,5 +298,6 @@ def test_only_known_examples_are_shown() -> None:
         "compression_report.json",
         "variants/<scheme>.json",
         "evaluation.json",
+        "personalization in evaluation.json",
         "blessing.json",
     }

@@ -64,6 +64,11 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
         ("gate.rules=[{metric: float.mae, upper_bound: 1}]", "metric='float.mae' names no number"),
         ("gate.rules=[{metric: float.loss.p11, upper_bound: 1}]", "also with .mean, .p10"),
         ("gate.rules=[]", "rules=[] would bless any model"),
+        (
+            "gate.rules=[{metric: personalized.accuracy, lower_bound: 1}]",
+            "names no number of a multiclass run without evaluate.personalization",
+        ),
+        ("evaluate.personalization.epochs=0", "epochs=0 must be >= 1"),
         ("gate.rules=[{metric: ledger.epsilon}]", "needs exactly one of lower_bound"),
         ("data.split.eval=1.5", "eval=1.5 must lie between 0 and 1"),
         ("data.label.column=x_0", "columns ['x_0'] are used more than once"),
@@ -82,6 +87,13 @@ def test_mistake_is_explained(project, override, wanted):
     with pytest.raises(ConfigError) as error:
         project.load(override)
     assert wanted in str(error.value)
+
+
+def test_what_a_client_adapts_to_is_said_in_one_place(project):
+    share, apart = "evaluate.personalization.share=0.5", "data.split.personalization=0.4"
+    assert project.load("evaluate.personalization={}", apart).evaluate.personalization is not None
+    with pytest.raises(ConfigError, match=r"data\.split\.personalization=0\.4 both say which part"):
+        project.load(share, apart)
 
 
 def test_number_without_a_point_is_a_number(project, edit):

@@ -17,6 +17,7 @@ from tensorflow_federated.python.aggregators.differential_privacy import (
     extract_dp_event_from_state,
 )
 
+from privet.components.shared.keras_models import label_dtype, model_inputs
 from privet.components.shared.prefetch import prefetched
 from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train.aggregation import build_aggregator
@@ -24,7 +25,7 @@ from privet.components.train.algorithms import build_learning_process, learning_
 from privet.components.train.cohort import training_orders
 from privet.components.train.config import ScheduleConfig, TrainConfig
 from privet.components.train.engines import Late, saving
-from privet.components.train.model import label_dtype, model_inputs, restore_keras, to_functional
+from privet.components.train.model import restore_keras, to_functional
 from privet.components.train.reading import CohortReader
 
 

@@ -11,6 +11,8 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from privet.components.compress.export import export_servable
+from privet.components.evaluate.config import PersonalizationConfig
+from privet.components.evaluate.personalization import divide
 from privet.components.evaluate.transforms import Models, evaluate
 from privet.components.shared import files
 
@@ -47,6 +49,130 @@ def output(
     with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
         evaluate(pipeline, examples, "eval", models, str(place / "evaluation"))
     return str(place / "evaluation")
+
+
+@pytest.fixture(scope="module")
+def personalize(
+    write_store: Any,
+    schema_of: Any,
+    client: Any,
+    beam_options: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
+    """Runs y = 2 x with personalization; gives evaluation.json and the rows of per_client/."""
+    models = tmp_path_factory.mktemp("models")
+    trained = saved(models, schema_of({"x": 1}, None), 2.0) + "/trained"
+
+    def run(splits: Any, config: PersonalizationConfig) -> tuple[Any, dict[str, Any]]:
+        place = tmp_path_factory.mktemp("personalize")
+        clients = {
+            split: [client(name, y, dtype="float32", x=x) for name, (x, y) in members.items()]
+            for split, members in splits.items()
+        }
+        examples = write_store(place / "examples", schema_of({"x": 1}, None), clients, shards=3)
+        output = str(place / "evaluation")
+        with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
+            evaluate(pipeline, examples, "eval", Models(trained, {}), output, config, 5)
+        rows = pyarrow.parquet.read_table(f"{output}/per_client").to_pylist()
+        return files.read_json(f"{output}/evaluation.json"), {
+            row.pop("client_id"): row for row in rows
+        }
+
+    return run
+
+
+ANN = ([[1], [1], [1], [1]], [4, 4, 4, 4])
+"""One step from y = 2 x at (1, 4) with a learning rate of 0.25: the gradient -4 makes it 3 x."""
+
+
+def test_clients_before_and_after_by_hand(personalize: Any) -> None:
+    eval_clients = {"ann": ANN, "bob": ([[4]], [6]), "eve": ([[1], [1]], [2, 2])}
+    config = PersonalizationConfig(learning_rate=0.25, share=0.5)
+    written, rows = personalize({"eval": eval_clients}, config)
+    found = written["personalization"]
+
+    assert found["settings"]["share"] == 0.5
+    assert (found["clients"], found["too_few_examples"], found["diverged"]) == (2, 1, 0)
+    assert (found["examples"], found["adaptation_examples"]) == (3, 3)
+    # Errors of ann fall from 2 to 1 on two examples; eve, of one example, is right and stays so.
+    before, after = (found["models"][name] for name in ("baseline", "personalized"))
+    assert before["overall"] == pytest.approx({"mae": 4 / 3, "loss": 8 / 3})
+    assert after["overall"] == pytest.approx({"mae": 2 / 3, "loss": 2 / 3})
+    assert after["clients"]["mae"]["mean"] == pytest.approx(0.5)
+    gain = found["gain"]
+    assert gain["overall"] == pytest.approx({"mae": 2 / 3, "loss": 2.0})
+    assert gain["clients"]["mae"]["mean"] == pytest.approx(0.5)
+    assert (gain["clients"]["mae"]["improved"], gain["clients"]["mae"]["worsened"]) == (0.5, 0.0)
+    # The other models are measured as ever: on all examples of all clients.
+    assert written["models"]["float"]["overall"]["mae"] == pytest.approx((4 * 2 + 2) / 7)
+
+    ann = {name: rows["ann"][name] for name in ("adaptation_examples", "measured_examples")}
+    assert ann == {"adaptation_examples": 2, "measured_examples": 2}
+    assert rows["ann"]["baseline.mae"] == pytest.approx(2.0)
+    assert rows["ann"]["personalized.loss"] == pytest.approx(1.0)
+    assert (rows["ann"]["diverged"], rows["bob"]["diverged"]) == (False, None)
+    assert rows["bob"]["personalized.mae"] is None
+    assert rows["bob"]["float.mae"] == pytest.approx(2.0)
+
+
+def test_the_example_that_a_client_adapts_to_is_not_measured(personalize: Any, client: Any) -> None:
+    ann = ([[1], [1], [1], [1]], [4, 6, 8, 10])
+    config = PersonalizationConfig(learning_rate=0.25, share=0.3)
+    _, rows = personalize({"eval": {"ann": ann}}, config)
+    parts = divide(client("ann", ann[1], x=ann[0]), 0.3, 5)
+
+    assert parts is not None
+    (adapting,), measured = (part.labels.tolist() for part in parts)
+    slope = 2 + 0.25 * 2 * (adapting - 2)
+    assert rows["ann"]["baseline.mae"] == pytest.approx(np.mean([y - 2 for y in measured]))
+    errors = [abs(y - slope) for y in measured]
+    assert rows["ann"]["personalized.mae"] == pytest.approx(np.mean(errors))
+
+
+def test_examples_that_ingestion_set_apart_adapt_and_all_others_measure(personalize: Any) -> None:
+    splits = {
+        "eval": {"ann": ([[1], [1]], [4, 8]), "bob": ([[1], [2]], [3, 4])},
+        "eval_adapt": {"ann": ([[1]], [4])},
+    }
+    written, rows = personalize(splits, PersonalizationConfig(learning_rate=0.25))
+    found = written["personalization"]
+
+    assert (found["clients"], found["too_few_examples"]) == (1, 1)  # bob has none set apart
+    assert (found["examples"], found["adaptation_examples"]) == (2, 1)
+    assert rows["ann"]["baseline.mae"] == rows["ann"]["float.mae"] == pytest.approx(4.0)
+    assert rows["ann"]["personalized.mae"] == pytest.approx(3.0)
+
+
+def test_a_share_of_the_settings_goes_before_what_ingestion_set_apart(personalize: Any) -> None:
+    splits = {"eval": {"ann": ANN}, "eval_adapt": {"ann": ([[1]], [-100])}}
+    config = PersonalizationConfig(learning_rate=0.25, share=0.5)
+    _, rows = personalize(splits, config)
+
+    assert rows["ann"]["measured_examples"] == 2
+    assert rows["ann"]["personalized.mae"] == pytest.approx(1.0)
+
+
+def test_client_that_diverges_keeps_the_global_model_and_is_counted(personalize: Any) -> None:
+    config = PersonalizationConfig(learning_rate=1e30, epochs=9, share=0.5)
+    written, rows = personalize({"eval": {"ann": ANN}}, config)
+
+    assert written["personalization"]["diverged"] == 1
+    assert rows["ann"]["diverged"] is True
+    assert rows["ann"]["personalized.mae"] == rows["ann"]["baseline.mae"] == pytest.approx(2.0)
+
+
+def test_split_in_which_nobody_can_be_personalized_is_evaluated(personalize: Any) -> None:
+    written, _ = personalize({"eval": {"bob": ([[4]], [6])}}, PersonalizationConfig())
+    found = written["personalization"]
+
+    assert (found["clients"], found["too_few_examples"], found["gain"]) == (0, 1, None)
+    assert written["clients"] == 1
+
+
+def test_without_personalization_its_part_is_empty_and_has_no_columns(output: str) -> None:
+    assert files.read_json(f"{output}/evaluation.json")["personalization"] is None
+    names = pyarrow.parquet.read_table(f"{output}/per_client").column_names
+    assert not {"diverged", "personalized.mae", "adaptation_examples"} & set(names)
 
 
 def test_figures_by_hand(output: str) -> None:

@@ -270,6 +270,31 @@ def crowded_facts() -> dict[str, Any]:
     return facts
 
 
+def personalized_facts() -> dict[str, Any]:
+    facts = full_facts()
+    gain = {"mean": 0.03, "p10": -0.01, "p50": 0.0, "p90": 0.25, "worst": -0.5}
+    facts["evaluation"]["personalization"] = {
+        "settings": {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "momentum": 0.0},
+        "clients": 46,
+        "too_few_examples": 4,
+        "diverged": 1,
+        "adaptation_examples": 167,
+        "examples": 189,
+        "models": {
+            "baseline": model(0.912, 0.318, [0] * 20),
+            "personalized": model(0.942, 0.251, [0] * 20),
+        },
+        "gain": {
+            "overall": {"accuracy": 0.03, "loss": 0.067},
+            "clients": {
+                "accuracy": {**gain, "improved": 0.217, "worsened": 0.043},
+                "loss": {**gain, "improved": 0.761, "worsened": 0.217},
+            },
+        },
+    }
+    return facts
+
+
 def rejected_facts() -> dict[str, Any]:
     facts = full_facts()
     rule = {
@@ -323,6 +348,11 @@ def private_run() -> RunFacts:
 @pytest.fixture
 def partitioned_run() -> RunFacts:
     return RunFacts(**partitioned_facts())
+
+
+@pytest.fixture
+def personalized_run() -> RunFacts:
+    return RunFacts(**personalized_facts())
 
 
 @pytest.fixture

@@ -230,7 +230,8 @@ def test_figures_take_the_colours_of_the_scheme(browser: Browser, report: Path) 
 
 
 @pytest.mark.parametrize(
-    "run", ["private_run", "partitioned_run", "crowded_run", "run_without_privacy"]
+    "run",
+    ["private_run", "partitioned_run", "personalized_run", "crowded_run", "run_without_privacy"],
 )
 @pytest.mark.parametrize("width", [320, 390, 768, 1200])
 def test_page_fits_the_window_without_scrolling_sideways(
@@ -241,8 +242,10 @@ def test_page_fits_the_window_without_scrolling_sideways(
     assert browser.evaluate(overflow) == 0
 
 
-def test_open_tables_show_every_column_on_a_phone(browser: Browser, report: Path) -> None:
-    browser.open(report, "light", PHONE)
+def test_open_tables_show_every_column_on_a_phone(
+    browser: Browser, personalized_run: RunFacts, tmp_path: Path
+) -> None:
+    browser.open(written(personalized_run, tmp_path), "light", PHONE)
     cut = """[...document.querySelectorAll('.scroll')]
         .filter(frame => !frame.closest('details') && frame.scrollWidth > frame.clientWidth)
         .map(frame => frame.getAttribute('aria-label'))"""

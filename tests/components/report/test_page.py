@@ -201,6 +201,34 @@ def test_exact_statistics_have_no_part_in_the_ledger(private_run: RunFacts) -> N
     assert "Noised, ε" not in text
 
 
+def test_personalization_is_shown_before_and_after(personalized_run: RunFacts) -> None:
+    text = readable(render(personalized_run))
+    for words in (
+        "46 clients each fine-tuned the float model on a part of their examples (167 in all; "
+        "epochs: 2, batch size 16, learning rate 0.05). Before and after are measured on their "
+        "other 189 examples.",
+        "Before 0.912 0.912 0.792 0.922 1.000 0.500 After 0.942 0.942",
+        "Gain 0.030 0.030 −0.010 0.000 0.250 −0.500",
+        "Accuracy 21.7% 74% 4.3% Loss 76.1% 2.2% 21.7%",
+        "Left out for too few examples: 4. Diverged, and counted with the global model: 1;",
+    ):
+        assert words in text
+    parser = Nesting()
+    parser.feed(render(personalized_run))
+    assert parser.open == []
+
+
+def test_personalization_of_nobody_says_so(facts: dict[str, Any]) -> None:
+    nobody = {"clients": 0, "models": {}, "gain": None, "settings": {}}
+    facts["evaluation"]["personalization"] = nobody
+    assert "No client had enough examples" in readable(render(RunFacts(**facts)))
+
+
+def test_run_without_personalization_does_not_mention_it(facts: dict[str, Any]) -> None:
+    facts["evaluation"]["personalization"] = None
+    assert "ersonalization" not in readable(render(RunFacts(**facts)))
+
+
 def test_run_without_guarantee_is_shouted(run_without_privacy: RunFacts) -> None:
     document = render(run_without_privacy)
     assert '<div class="banner banner-alarm" role="alert">' in document
@@ -354,6 +382,10 @@ def test_long_runs_show_spaced_rows_with_the_last() -> None:
         (wording.scientific, 1e-5, "10⁻⁵"),
         (wording.scientific, 2.5e-6, "2.5 × 10⁻⁶"),
         (wording.scientific, 0, "0"),
+        (wording.percent, 0.125, "12.5%"),
+        (wording.percent, 1 - 0.3 - 0.7, "0%"),
+        (wording.percent, -1e-17, "0%"),
+        (wording.percent, None, "—"),
         (wording.change, (0.9, None), "—"),
         (wording.change, (0.5, 0.75), "+0.250"),
         (wording.words, True, "yes"),

@@ -11,9 +11,7 @@ from privet.components.shared.errors import ModelError
 from privet.components.train.model import (
     assign_weights,
     build_keras_model,
-    build_loss,
     check_exportable,
-    model_inputs,
 )
 
 layers = tf.keras.layers
@@ -159,20 +157,6 @@ def test_weights_are_put_back_in_keras_order(linear_model: Any) -> None:
     assert model(np.array([[10.0, 100.0]])).numpy().item() == 213.0
     with pytest.raises(ValueError):
         assign_weights(model, [np.zeros((2, 1))])
-
-
-def test_losses_by_hand(schema_of: Any) -> None:
-    def loss(classes: int | None, label: list[list[float]], output: list[list[float]]) -> float:
-        return float(build_loss(schema_of({"x": 1}, classes))(np.array(label), np.array(output)))
-
-    assert loss(4, [[1]], [[0.0, 0.0, 0.0, 0.0]]) == pytest.approx(np.log(4))
-    assert loss(2, [[1.0]], [[0.0]]) == pytest.approx(np.log(2))
-    assert loss(None, [[1.0], [0.0]], [[3.0], [1.0]]) == pytest.approx(2.5)
-
-
-def test_only_feature_goes_in_alone_and_several_by_name() -> None:
-    assert model_inputs({"x": 1}) == 1
-    assert model_inputs({"x": 1, "z": 2}) == {"x": 1, "z": 2}
 
 
 @pytest.mark.parametrize(

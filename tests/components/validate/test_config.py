@@ -83,3 +83,28 @@ def test_metric_of_the_task_is_accepted_before_anything_runs(task: Any, metric: 
 def test_metric_that_the_task_has_not_is_refused(task: Any, metric: str) -> None:
     with pytest.raises(ValueError, match=f"metric={metric!r} names no number of a {task} run"):
         gate(metric).check_metrics(task)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "personalized.accuracy",
+        "personalized.loss.p90",
+        "personalization_gain.accuracy",
+        "personalization_gain.accuracy.p10",
+        "personalization_gain.loss.improved",
+        "personalization_gain.accuracy.worsened",
+    ],
+)
+def test_metric_of_personalization_is_accepted_where_it_runs(metric: str) -> None:
+    gate(metric).check_metrics("multiclass", personalized=True)
+    with pytest.raises(ValueError, match=r"multiclass run without evaluate\.personalization"):
+        gate(metric).check_metrics("multiclass")
+
+
+@pytest.mark.parametrize(
+    "metric", ["personalized.accuracy.improved", "personalization_gain.mae", "baseline.accuracy"]
+)
+def test_metric_that_personalization_has_not_is_refused(metric: str) -> None:
+    with pytest.raises(ValueError, match=f"metric={metric!r} names no number of a multiclass run"):
+        gate(metric).check_metrics("multiclass", personalized=True)

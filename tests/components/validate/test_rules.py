@@ -169,3 +169,43 @@ def test_number_that_is_none_passes_no_rule() -> None:
     for limit in ({"lower_bound": 0.0}, {"upper_bound": 1.0}):
         gate = GateConfig.from_mapping({"rules": [{"metric": "compressed.accuracy", **limit}]})
         assert judge(gate, results, LEDGER)["blessed"] is False
+
+
+def personalized_verdict(personalization: Any, metric: str, **limit: float) -> dict[str, Any]:
+    gate = GateConfig.from_mapping({"rules": [{"metric": metric, **limit}]})
+    result = judge(gate, {**evaluation(), "personalization": personalization}, LEDGER)
+    return result["rules"][0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "value", "passed"),
+    [
+        ("personalized.accuracy", {"lower_bound": 0.9}, 0.9375, True),
+        ("personalized.accuracy.p10", {"lower_bound": 0.7}, 0.6875, False),
+        ("personalization_gain.accuracy", {"lower_bound": 0.0}, 0.125, True),
+        ("personalization_gain.accuracy.worsened", {"upper_bound": 0.25}, 0.25, True),
+        ("personalization_gain.accuracy.worsened", {"upper_bound": 0.2}, 0.25, False),
+    ],
+)
+def test_what_personalization_gave_can_be_gated(
+    metric: str, limit: dict[str, float], value: float, passed: bool
+) -> None:
+    gain = {"overall": {"accuracy": 0.125}, "clients": {"accuracy": {"worsened": 0.25}}}
+    models = {"baseline": figures(0.8125, 2.0), "personalized": figures(0.9375, 1.0)}
+    personalization = {"clients": 4, "models": models, "gain": gain}
+    rule = personalized_verdict(personalization, metric, **limit)
+
+    assert (rule["value"], rule["passed"]) == (value, passed)
+
+
+def test_personalization_of_nobody_passes_no_rule() -> None:
+    nobody = {"clients": 0, "models": {}, "gain": None}
+    rule = personalized_verdict(nobody, "personalized.accuracy", lower_bound=0.0)
+
+    assert (rule["value"], rule["passed"]) == (None, False)
+    assert rule["detail"].startswith("no client has enough examples to be personalized")
+
+
+def test_rule_on_personalization_that_did_not_run_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"names no number\. Valid: float\."):
+        personalized_verdict(None, "personalized.accuracy", lower_bound=0.0)

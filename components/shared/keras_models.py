@@ -1,0 +1,41 @@
+"""What training and fine-tuning share of a Keras model: its loss, and what it is called with."""
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from privet.components.shared.schema import Schema
+
+
+def build_loss(schema: Schema) -> tf.keras.losses.Loss:
+    """Cross entropy from logits, or squared error for regression."""
+    if schema.task == "multiclass":
+        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if schema.task == "binary":
+        return tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    return tf.keras.losses.MeanSquaredError()
+
+
+def input_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
+    """Batches of the features, by name."""
+    return {
+        name: tf.TensorSpec((None, *feature.example_shape), tf.dtypes.as_dtype(feature.dtype))
+        for name, feature in schema.features.items()
+    }
+
+
+def model_inputs(features: Mapping[str, Any]) -> Any:
+    """What the model is called with: the only feature itself, or several by name.
+
+    Several are ordered by name, since TFF takes no mapping whose order could be ambiguous.
+    """
+    if len(features) == 1:
+        return next(iter(features.values()))
+    return collections.OrderedDict(sorted(features.items()))
+
+
+def label_dtype(schema: Schema) -> tf.DType:
+    """Dtype of the labels in training; Keras' binary cross entropy wants floats."""
+    return tf.int64 if schema.task == "multiclass" else tf.float32
