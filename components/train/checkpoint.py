@@ -87,7 +87,7 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint and removes those before it."""
         head = {
-            "rounds": [dataclasses.asdict(round_) for round_ in checkpoint.rounds],
+            "rounds": [vars(round_) for round_ in checkpoint.rounds],
             "counted": checkpoint.counted,
         }
         content = json.dumps(head).encode() + b"\n" + checkpoint.state
