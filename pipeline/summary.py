@@ -105,8 +105,10 @@ def _early_stop(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str,
     ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
     if ledger["rounds"] == ledger["rounds_planned"]:
         return []
+    lost = ledger.get("rounds_counted", ledger["rounds"]) - ledger["rounds"]
+    also = f", with {lost} that a kill cut short" if lost else ""
     reason = {
-        "budget": "the budget allows no further one",
+        "budget": f"the budget allows no further one{also}",
         "early_stop": "the metric no longer improved",
     }[ledger["ended_by"]]
     return [("rounds", f"{ledger['rounds']} of {ledger['rounds_planned']}: {reason}")]

@@ -42,6 +42,13 @@ class Accountant:
         """Records one round."""
         self._rounds.compose(event)
 
+    def including(self, event: dp_accounting.DpEvent, rounds: int) -> "Accountant":
+        """Another account, on which are so many further rounds."""
+        other = Accountant(self.delta, self.before)
+        other._rounds.compose(self._rounds.build())
+        other._rounds.compose(event, rounds)
+        return other
+
     @property
     def event(self) -> dp_accounting.DpEvent:
         """The composition of what came before and of all rounds."""

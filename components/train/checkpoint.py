@@ -90,7 +90,7 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint and removes those before it."""
         head = {
-            "rounds": [dataclasses.asdict(round_) for round_ in checkpoint.rounds],
+            "rounds": [vars(round_) for round_ in checkpoint.rounds],
             "counted": checkpoint.counted,
             "sizes": [len(state) for state in checkpoint.states],
         }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import dp_accounting
 
 from privet.components.shared import noised_statistics
-from privet.components.shared.privacy_loss import epsilon_of, in_sequence
+from privet.components.shared.privacy_loss import epsilon_of
 from privet.components.train.accounting import (
     Accountant,
     count_noise_of,
@@ -58,10 +58,10 @@ PUBLIC_EVAL_ASSUMPTIONS = (
     "statement.",
 )
 EARLY_STOP_ASSUMPTIONS = (
-    "Training ended early by what public data showed of the noised model. epsilon is that of the "
-    "rounds that were run: a privacy loss read at an end that depends on them (Rogers, Roth, "
-    'Ullman, Vadhan, 2016, "Privacy odometers and filters"). epsilon_at_any_end, of all the '
-    "rounds that were allowed, bounds it as plain (epsilon, delta) wherever training ends.",
+    "Training ended early by what public data showed of the noised model. epsilon is that of all "
+    "the rounds that were allowed, since an end that depends on the rounds could have been any of "
+    'them (a filter: Rogers, Roth, Ullman, Vadhan, 2016, "Privacy odometers and filters"). '
+    "epsilon_of_rounds_run is what was read at the end, and no guarantee.",
 )
 
 
@@ -90,7 +90,8 @@ def write_ledger(
       rounds: rounds that the model went through.
       rounds_counted: noised rounds that were started, which the accountant composed: `rounds`,
         and those whose result was lost.
-      rounds_allowed: rounds that might have been counted without early stopping.
+      rounds_allowed: rounds that might have been counted without early stopping, and are claimed
+        after it.
       rounds_planned: rounds that were configured.
       ended_by: what ended training.
       public_eval: whether the eval split is said to be public.
@@ -126,7 +127,11 @@ def write_ledger(
                 else "Everything: this model carries no privacy guarantee."
             ],
         }
-    delta = accountant.delta
+    delta, of_rounds_run = accountant.delta, accountant.epsilon()
+    if ended_by == "early_stop":
+        one = sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
+        accountant = accountant.including(one, rounds_allowed - rounds_counted)
+        rounds_counted = rounds_allowed
     parts = [_statistics_part(released, delta)] if released else []
     parts.append(
         {
@@ -140,19 +145,14 @@ def write_ledger(
     assumptions = [*ASSUMPTIONS]
     assumptions += STATISTICS_ASSUMPTIONS if released else ()
     assumptions += PUBLIC_EVAL_ASSUMPTIONS if public_eval else ()
-    at_any_end = accountant.epsilon()
-    if ended_by == "early_stop":
-        assumptions += EARLY_STOP_ASSUMPTIONS
-        one = sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
-        further = dp_accounting.SelfComposedDpEvent(one, rounds_allowed - rounds_counted)
-        at_any_end = epsilon_of(in_sequence(accountant.event, further), delta)
+    assumptions += EARLY_STOP_ASSUMPTIONS if ended_by == "early_stop" else ()
     return {
         **common,
         "private": True,
         "neighbouring_relation": "add_or_remove_one_client",
         "rounds_counted": rounds_counted,
         "epsilon": accountant.epsilon(),
-        "epsilon_at_any_end": at_any_end,
+        "epsilon_of_rounds_run": of_rounds_run,
         "delta": delta,
         "target_epsilon": config.epsilon,
         "accountant": "pld",

@@ -105,12 +105,15 @@ def train(
         for _ in range(counted):
             mechanism.accountant.compose(mechanism.event(sampler))
     left = _affordable_rounds(mechanism, sampler, config.rounds, len(rounds), counted)
-    last, allowed = len(rounds) + left, counted + left
-    spacing, every, stop = -(-last // _EPSILONS), config.evaluate_every, config.early_stop
+    end, allowed = len(rounds) + left, counted + left
+    spacing, every, save_every = (
+        -(-end // _EPSILONS),
+        config.evaluate_every,
+        config.checkpoint_every,
+    )
+    stop = config.early_stop
     values = [r.evaluation[stop.metric] for r in rounds if stop and r.evaluation]
-    if has_stalled(stop, values):
-        last = len(rounds)
-    save_every = config.checkpoint_every
+    last = len(rounds) if has_stalled(stop, values) else end
     secret = mechanism is not None and sampler.describe()["amplification"]
     before = [engine.restore(one) for one in kept.states] if kept else [engine.initialize()]
     states = collections.deque(before, maxlen=participation.most_staleness + 1)
@@ -153,7 +156,7 @@ def train(
             epsilon=mechanism.accountant.epsilon() if mechanism else None,
             evaluation=rounds[-1].evaluation or (evaluate(weights) if every else None),
         )
-    return Trained(weights, rounds, counted, allowed, _reason(config, rounds, values))
+    return Trained(weights, rounds, counted, allowed, _reason(len(rounds), end, config.rounds))
 
 
 class _Reading(NamedTuple):
@@ -184,13 +187,11 @@ def _cohorts(
         yield number, readings
 
 
-def _reason(
-    config: TrainConfig, rounds: Sequence[Round], values: Sequence[float]
-) -> Literal["rounds", "budget", "early_stop"]:
-    """What ended training."""
-    if len(rounds) == config.rounds:
+def _reason(done: int, affordable: int, wanted: int) -> Literal["rounds", "budget", "early_stop"]:
+    """What ended training after so many rounds."""
+    if done == wanted:
         return "rounds"
-    return "early_stop" if has_stalled(config.early_stop, values) else "budget"
+    return "budget" if done == affordable else "early_stop"
 
 
 def _finite_weights(engine: Engine, state: Any) -> list[np.ndarray]:

@@ -250,3 +250,40 @@ def test_buffered_rounds_hold_so_many_updates(train_config: Any) -> None:
     config = train_config(rounds=9, asynchronous={"buffer_size": 3, "concurrency": 1})
     trained, _, _ = run(config)
     assert [one.cohort for one in trained.rounds] == [3] * 9
+
+
+def test_early_stop_ends_training_and_says_so_unless_the_budget_did(train_config: Any) -> None:
+    def spent(rounds: int) -> float:
+        return epsilon_of(rounds_event(AllClients(8), 20.0, rounds), DELTA)
+
+    stop = {"metric": "loss", "patience": 2}  # of which there is no lower one than the first
+    config = train_config(rounds=9, early_stop=stop, evaluate_every=2)
+
+    def ended(budget: float | None) -> tuple[int, int, str]:
+        trained = train(
+            CountingEngine(20.0),
+            AllClients(8),
+            build_participation(config, AllClients(8), seed=0),
+            config,
+            mechanism=Mechanism(20.0, Accountant(DELTA), budget),
+            evaluate=lambda weights: {"loss": float(weights[0][0])},
+            progress=lambda told: None,
+            examples=EXAMPLES,
+        )
+        assert trained.rounds[-1].epsilon == spent(len(trained.rounds))
+        return len(trained.rounds), trained.rounds_allowed, trained.ended_by
+
+    assert ended(None) == (6, 9, "early_stop")
+    assert ended(spent(8) + 1e-6) == (6, 8, "early_stop")
+    assert ended(spent(6) + 1e-6) == (6, 6, "budget")
+
+
+@pytest.mark.parametrize(("private", "sampler"), [(True, PoissonSampler(8, 4)), (False, None)])
+def test_examples_of_a_round_are_told_only_when_they_are_no_secret(
+    train_config: Any, private: bool, sampler: Any
+) -> None:
+    trained, _, told = run(
+        train_config(rounds=2), planned=20.0 if private else None, sampler=sampler
+    )
+    assert [one.examples for one in told] == [None if private else 36] * 2
+    assert told == trained.rounds

@@ -330,8 +330,8 @@ def test_early_stop_with_privacy_tells_what_it_rests_on(place: Place, config_of:
     ledger = place.run(config)[0].ledger
 
     two, nine = (epsilon_of(rounds_event(AllClients(4), 30.0, n), 1e-5) for n in (2, 9))
-    assert (ledger["rounds"], ledger["rounds_counted"]) == (2, 2)
-    assert (ledger["epsilon"], ledger["epsilon_at_any_end"]) == (two, nine)
+    assert (ledger["rounds"], ledger["rounds_counted"]) == (2, 9)
+    assert (ledger["epsilon"], ledger["epsilon_of_rounds_run"]) == (nine, two)
     assert sum("train.public_eval" in text for text in ledger["assumptions"]) == 1
     assert sum("ended early" in text for text in ledger["assumptions"]) == 1
 
