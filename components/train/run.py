@@ -1,6 +1,8 @@
 """One training run from the client store to the trained model: the parts put together."""
 
+import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +63,8 @@ def run_training(
       config: settings.
       seed: of initial weights and the order of examples; never of privacy noise.
       progress: is told of every finished round.
-      make_pipeline, folder: what the `beam` engine needs; see engines.build_engine.
+      make_pipeline, folder: what the `beam` engine needs; see engines.build_engine. By default
+        a temporary folder of this machine.
       state: folder for checkpoints of this and only the latest other run, and for the journal of
         noised rounds; a run that finds its own goes on. None to keep nothing.
       version: of what decides the result beside the other arguments: source code, initial weights.
@@ -95,18 +98,20 @@ def run_training(
     if config.initial_weights is not None:
         load_initial_weights(model, config.initial_weights)
     check_exportable(model)
-    engine = build_engine(
-        config,
-        model=model,
-        store=store,
-        query=_query(config.privacy, mechanism, sampler),
-        seed=seed,
-        make_pipeline=make_pipeline,
-        folder=folder,
-        states=checkpoints.folder if checkpoints else folder,
-        expected_cohort=participation.expected_starts,
-    )
-    try:
+    with contextlib.ExitStack() as resources:
+        folder = folder or resources.enter_context(tempfile.TemporaryDirectory())
+        engine = build_engine(
+            config,
+            model=model,
+            store=store,
+            query=_query(config.privacy, mechanism, sampler),
+            seed=seed,
+            make_pipeline=make_pipeline,
+            folder=folder,
+            states=checkpoints.folder if checkpoints else folder,
+            expected_cohort=participation.expected_starts,
+        )
+        resources.callback(engine.close)
         trained = loop.train(
             engine,
             sampler,
@@ -118,8 +123,6 @@ def run_training(
             examples=examples_taken(store.example_counts(), config),
             checkpoints=checkpoints,
         )
-    finally:
-        engine.close()
     assign_weights(model, trained.weights)
     ledger = write_ledger(
         config.privacy,

@@ -20,7 +20,7 @@ from privet.components.train.client_update import keeps_state
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Late, saving
 from privet.components.train.reading import CohortReader
-from privet.components.train.round import ServerState, build_programs, merge
+from privet.components.train.round import Partial, ServerState, build_programs, merge
 from privet.components.train.work import choose_xla
 
 _GROUPS = 32
@@ -90,9 +90,7 @@ class BeamEngine:
         self, state: ServerState, cohort: Cohort, late: Sequence[Late] = ()
     ) -> tuple[ServerState, dp_accounting.DpEvent]:
         """A round of the cohort."""
-        partial = self._programs.nothing
-        if len(cohort.positions):
-            partial = merge(partial, self._train(state, cohort))
+        partial = self._train(state, cohort)
         for group in late:
             stale = self._train(group.state, group.cohort)
             partial = merge(partial, stale.discounted(group.discount))
@@ -121,7 +119,9 @@ class BeamEngine:
         files.remove_folder(self._folder)
         transforms.kept.cache_clear()  # where workers are threads of this process
 
-    def _train(self, state: ServerState, cohort: Cohort) -> Any:
+    def _train(self, state: ServerState, cohort: Cohort) -> Partial:
+        if not len(cohort.positions):
+            return self._programs.nothing
         if self._job is None:
             self._job = self._prepare_job(self._programs.prepare(state), cohort)
         sent, received = (
@@ -141,7 +141,7 @@ class BeamEngine:
                 files.remove(path)
         if isinstance(total, PrivetError):
             raise total
-        return total
+        return merge(self._programs.nothing, total)
 
     def _given(self, state: ServerState, positions: np.ndarray) -> transforms.Given:
         rounds: dict[int, int] = {}

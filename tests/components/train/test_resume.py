@@ -138,6 +138,7 @@ class Place:
             config,
             0,
             progress,
+            make_pipeline=lambda: pipeline_of(beam_arguments(BeamConfig())),
             state=str(self.state) if state else None,
             version=version,
         )
@@ -195,6 +196,37 @@ def test_interrupted_run_ends_with_the_same_weights_and_history(
     assert_same_weights(resumed, wanted)
     assert without_times(resumed.history) == without_times(wanted.history)
     assert resumed.ledger == wanted.ledger
+
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "scaffold": {"algorithm": "scaffold", "sampling": {"kind": "poisson", "cohort_size": 2}},
+    "mime_lite": {
+        "algorithm": "mime_lite",
+        "client_optimizer": {"learning_rate": 0.1, "momentum": 0.9},
+    },
+    "late clients": {"simulation": {"late_rate": 0.5, "dropout_rate": 0.1}},
+    "asynchronous": {"asynchronous": {"buffer_size": 2, "concurrency": 3}},
+    "schedules": {
+        "client_optimizer": {"learning_rate": 0.1, "schedule": {"kind": "cosine"}},
+        "update_bits": 8,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [*((name, "compiled") for name in ALGORITHMS), ("scaffold", "beam")]
+)
+def test_what_algorithms_remember_outlives_the_process(
+    place: Place, config_of: Any, name: str, engine: str
+) -> None:
+    settings = {**ALGORITHMS[name], "engine": engine}
+    config = config_of(rounds=7, checkpoint_every=2, evaluate_every=0, **settings)
+    place.kill(config, 5)
+    resumed, told = place.run(config)
+    wanted, _ = place.run(config, state=False)
+
+    assert told == [5, 6, 7]
+    assert_same_weights(resumed, wanted)
 
 
 def test_finished_run_trains_and_spends_nothing_more(place: Place, config_of: Any) -> None:
