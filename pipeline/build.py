@@ -29,7 +29,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
     ingest = ClientExampleGen(config.data, str(workdir.ingest_state))
     examples = ingest.outputs["examples"]
     train = FederatedTrainer(
-        examples, config.model.module_file, config.model.function, config.train, config.seed
+        examples, config.model.module_file, config.model.function, config.training, config.seed
     )
     ledger = train.outputs["ledger"]
     compress = ModelCompressor(train.outputs["model"], examples, config.compress)
