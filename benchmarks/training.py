@@ -1,6 +1,6 @@
 """Training: rounds of the engines against each other and against bare loops, interleaved.
 
-    python benchmarks/training.py [--workload A|B|C|loop] [--quick] [--json]
+    python benchmarks/training.py [--workload A|B|C|D|loop] [--quick] [--json]
 
 - A: digits, 100 clients (Dirichlet 0.3), MLP 64-32-10, cohort 50, batch 16, clipped, noised.
   The `compiled` engine against the `tff` engine, and against the bare program: the same blocks,
@@ -10,6 +10,9 @@
   updates and a step of the server in NumPy, data in memory.
 - C: synthetic handwriting, MLP 784-64-62, cohort 300 by Poisson of 3,400: a round with differential
   privacy against one without.
+- D: A with 2,000 synthetic clients of its kind, all in the cohort. The `beam` engine on two worker
+  processes against `compiled`. What a round costs beside the training (job, weights, sums) is the
+  time of a round of two clients; the rest of a round of all is the training.
 - loop: what the training loop (sampling, accounting, evaluation) adds to the engine's rounds on A.
 
 A round is reading the cohort, training, clipping, aggregation, noise and the server's step. The
@@ -25,7 +28,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from _measure import figure, interleaved, parse_arguments, show
 from _store import ingest, write_clients
 
 from privet.components.ingest.config import IngestConfig
+from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train import loop
@@ -43,7 +47,9 @@ from privet.components.train.aggregation import build_query
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Engine, build_engine
 from privet.components.train.sampling import AllClients, PoissonSampler
-from privet.pipeline.config import load_config
+from privet.pipeline.beam import beam_arguments
+from privet.pipeline.config import BeamConfig, load_config
+from privet.pipeline.workers.processes import PROCESSES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PRIVACY = {"mechanism": "gaussian", "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5}
@@ -55,6 +61,7 @@ def main() -> None:
         "A": small_model,
         "B": convolutions,
         "C": privacy,
+        "D": workers,
         "loop": whole_loop,
     }
     arguments = parse_arguments(__doc__.splitlines()[0], ["all", *workloads])
@@ -70,7 +77,13 @@ class Rounds:
     """An engine that runs rounds on cohorts, each one read while the one before trains."""
 
     def __init__(
-        self, store: ClientStore, model: tf.keras.Model, draw: Callable[[int], Any], **settings: Any
+        self,
+        store: ClientStore,
+        model: tf.keras.Model,
+        draw: Callable[[int], Any],
+        *,
+        beam: Mapping[str, Any] | None = None,
+        **settings: Any,
     ):
         config = TrainConfig.from_mapping({"privacy": PRIVACY, **settings})
         self._draw, self._number = draw, 0
@@ -82,6 +95,7 @@ class Rounds:
             if config.privacy.noise_multiplier
             else None,
             seed=0,
+            **(beam or {}),
         )
         self._state = self.engine.initialize()
         self._reading = self._read()
@@ -225,6 +239,56 @@ def privacy(folder: str, quick: bool) -> list[dict[str, Any]]:
     ]
 
 
+def workers(folder: str, quick: bool) -> list[dict[str, Any]]:
+    """Workload D."""
+    cohort, few, rounds, repeats = 2000, 2, 5, 3 if quick else 11
+    known = digits(f"{folder}/digits")
+    store = write_clients(like(known, cohort), known.schema, f"{folder}/more")
+    arguments = beam_arguments(BeamConfig(workers=2))
+    beam = {"make_pipeline": lambda: pipeline_of(arguments), "folder": f"{folder}/rounds"}
+
+    def variant(engine: str, cohort: int) -> Callable[[], None]:
+        draw = uniform(store, cohort)
+        made = Rounds(store, mlp(64, 32, 10), draw, beam=beam, engine=engine, batch_size=16)
+        made.run(3)  # reads and compiles
+        return lambda: made.run(rounds)
+
+    try:
+        seconds = interleaved(
+            {
+                "compiled": variant("compiled", cohort),
+                "beam": variant("beam", cohort),
+                "fixed": variant("beam", few),
+            },
+            repeats,
+        )
+    finally:
+        PROCESSES.close()
+    compiled, whole, fixed = (seconds[name] / rounds for name in ("compiled", "beam", "fixed"))
+    name = "D: digits MLP, cohort 2,000, beam on 2 worker processes"
+    return [
+        figure(f"{name}, fixed cost", fixed, "s", ratio=1.5 / fixed, ratio_to="1.5 s", bar=1.0),
+        figure(
+            f"{name}, beside the fixed cost",
+            cohort / (whole - fixed),
+            "clients/s",
+            ratio=compiled / (whole - fixed),
+            ratio_to="the compiled engine",
+            bar=0.7,
+        ),
+        figure(
+            f"{name}, whole rounds",
+            cohort / whole,
+            "clients/s",
+            ratio=compiled / whole,
+            ratio_to="the compiled engine (0.04 is what the two bars above come to)",
+            bar=0.04,
+        ),
+        memory(name, peak_memory()),
+        memory(f"{name}, a worker", peak_memory(resource.RUSAGE_CHILDREN)),
+    ]
+
+
 def whole_loop(folder: str, quick: bool) -> list[dict[str, Any]]:
     """What sampling, accounting and the checks of the loop cost."""
     store, rounds = digits(folder), 100 if quick else 500
@@ -265,6 +329,23 @@ def digits(folder: str) -> ClientStore:
     given["split"] = {"eval": 0.05, "seed": 1}
     given["partition"] = {"kind": "dirichlet", "clients": 105, "alpha": 0.3}
     return ClientStore(ingest(IngestConfig.from_mapping(given), folder), "train")
+
+
+def like(store: ClientStore, clients: int) -> list[ClientData]:
+    """More clients of a kind: those of a store over and over, each time with other noise."""
+    generator = np.random.default_rng(0)
+    known = list(store.read_many(store))
+    return [
+        ClientData(
+            f"client-{number:05d}",
+            {
+                name: values + generator.normal(0, 0.05, values.shape).astype(values.dtype)
+                for name, values in known[number % len(known)].features.items()
+            },
+            known[number % len(known)].labels,
+        )
+        for number in range(clients)
+    ]
 
 
 def uniform(store: ClientStore, cohort: int) -> Callable[[int], np.ndarray]:
@@ -350,13 +431,13 @@ def cnn() -> tf.keras.Model:
 
 
 def memory(name: str, peak: float) -> dict[str, Any]:
-    """Peak memory of this process so far, against a limit that no workload should come near."""
+    """Peak memory of a process so far, against a limit that no workload should come near."""
     return figure(f"peak memory, {name}", peak, "MiB", ratio=8192 / peak, ratio_to="8 GiB", bar=1.0)
 
 
-def peak_memory() -> float:
-    """MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_memory(whose: int = resource.RUSAGE_SELF) -> float:
+    """MiB; of this process, or of the largest one that it has started and ended."""
+    return resource.getrusage(whose).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         examples,
         config.model.module_file,
         config.model.function,
-        config.train,
+        config.training,
         config.seed,
         str(workdir.train_state),
     )

@@ -78,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     server.add_arguments(serve)
     serve.set_defaults(command=server.serve)
 
+    workers = commands.add_parser("workers", help="run Beam's workers for a runner elsewhere")
+    workers.add_argument(
+        "--address",
+        default="localhost:50000",
+        help="host:port to listen on; whoever reaches it can run code (default: %(default)s)",
+    )
+    workers.add_argument(
+        "--processes", type=int, default=1, help="how many workers run at once (default: 1)"
+    )
+    workers.set_defaults(command=_workers)
+
     _add_exchange(commands)
     return parser
 
@@ -159,6 +170,16 @@ def _report(arguments: argparse.Namespace) -> int:
     from privet.pipeline.run import rebuild_report
 
     print(rebuild_report(workdir))
+    return EXIT_DONE
+
+
+def _workers(arguments: argparse.Namespace) -> int:
+    from privet.pipeline.workers.pool import start_pool
+
+    server, port = start_pool(arguments.address, arguments.processes)
+    host = arguments.address.rpartition(":")[0]
+    print(f"workers: {arguments.processes} at {host}:{port}", flush=True)
+    server.wait_for_termination()
     return EXIT_DONE
 
 

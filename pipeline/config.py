@@ -41,14 +41,57 @@ class ModelConfig(Config, frozen=True):
     function: str = "build_model"
 
 
+_SET_BY_RUNNER = {"--runner", "--direct_running_mode", "--direct_num_workers"}
+_WHERE_PRIVET_IS = {"--environment_type", "--sdk_container_image"}
+
+
 class BeamConfig(Config, frozen=True):
     """Where the Beam steps run.
 
     Attributes:
-      runner: `local`, Beam's in-process runner.
+      runner: `local`, this machine; or one of Beam's runners: `flink`, `spark`, `dataflow`, or
+        `portable` for any other that has a job service.
+      workers: processes of this machine that `local` runs on; 0 for this process alone.
+      options: Beam's own options, as on its command lines: `--name=value`.
     """
 
-    runner: Literal["local"] = "local"
+    runner: Literal["local", "flink", "spark", "dataflow", "portable"] = "local"
+    workers: int = 0
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self.workers >= 0, f"workers={self.workers} must be >= 0")
+        check(
+            self.workers == 0 or self.is_local,
+            f"workers={self.workers} are processes of this machine, for runner=local. How many a "
+            f"runner={self.runner} takes is among its own options",
+        )
+        for option in self.options:
+            check(
+                re.match(r"--[A-Za-z]", option) is not None and " " not in option.split("=")[0],
+                f"options: {option!r} must be one of Beam's, as --name=value",
+            )
+            check(
+                self.option_name(option) not in _SET_BY_RUNNER,
+                f"options: {option!r} is for runner and workers to say",
+            )
+        names = {self.option_name(option) for option in self.options}
+        check(
+            self.is_local or bool(names & _WHERE_PRIVET_IS),
+            f"runner={self.runner} needs workers that have Privet. Give options either "
+            "--environment_type=EXTERNAL and --environment_config=host:port of `privet workers`, "
+            "or --sdk_container_image=an image of Dockerfile's target `worker`",
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all runs on this machine."""
+        return self.runner == "local"
+
+    @staticmethod
+    def option_name(option: str) -> str:
+        """The name of one of the options."""
+        return option.partition("=")[0]
 
 
 class PipelineConfig(Config, frozen=True):
@@ -96,6 +139,13 @@ class PipelineConfig(Config, frozen=True):
     def served_name(self) -> str:
         """The name that is served."""
         return self.model_name or self.name
+
+    @property
+    def training(self) -> TrainConfig:
+        """The train section, with `engine: auto` settled where the runner settles it."""
+        if self.beam.is_local or self.train.engine != "auto":
+            return self.train
+        return msgspec.structs.replace(self.train, engine="beam")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:

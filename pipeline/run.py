@@ -23,6 +23,7 @@ from privet.pipeline.build import NODES, create_pipeline
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.console import NodeWatcher, redirect_noise
 from privet.pipeline.workdir import Workdir
+from privet.pipeline.workers.processes import PROCESSES
 
 _MESSAGE_CHARACTERS = 2000  # of a library's error, in our message; run.log has it whole
 
@@ -54,7 +55,7 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
         failure: PrivetError | None = PipelineError("interrupted")
         errors: Mapping[str, list[str]] = {}
         try:
-            with redirect_noise(workdir.log):
+            with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
                 failure, errors = _run(config, workdir, run_id, say)
         finally:  # an interrupted run says so, too
             nodes = outcome.read_nodes(workdir, run_id)

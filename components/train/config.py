@@ -319,7 +319,8 @@ class TrainConfig(Config, frozen=True):
       asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
         program in Beam's workers), `tff` (TensorFlow Federated's own runtime), or `auto`:
-        `compiled`, but `beam` where a cohort is larger than AUTO_BEAM_COHORT.
+        `compiled`, but `beam` where the runner is not local or a cohort is larger than
+        AUTO_BEAM_COHORT.
       xla: whether XLA compiles the program of a block; `auto` times both on the first block.
       evaluate_every: evaluate the global model on the eval clients every so many rounds (and
         after the last); 0 for never. These numbers are not private and never leave the report.

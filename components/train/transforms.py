@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from privet.components.shared import files
 from privet.components.shared.errors import PrivetError
+from privet.components.shared.prefetch import prefetched
 from privet.components.shared.storage import ClientStore
 from privet.components.train.blocks import Block, read_blocks
 from privet.components.train.client_states import ClientStates
@@ -80,33 +83,47 @@ def train_cohort(
     """
     total = (
         pipeline
-        | "Groups" >> beam.Create(list(groups))
-        | "SpreadGroups" >> beam.Reshuffle()
+        | "Groups" >> beam.Create(list(enumerate(groups)), reshuffle=False)
+        # Spreads them over workers. A Reshuffle would, too, by twice as many steps; what a round
+        # costs beside the training is by the number of steps.
+        | "SpreadGroups" >> beam.GroupByKey()
         | "TrainClients" >> beam.ParDo(_TrainClients(job, round_number, given))
-        | "AddUp" >> beam.CombineGlobally(_add_up).without_defaults()
+        | "AddUp" >> beam.CombinePerKey(_add_up)
     )
     _ = total | "WriteSum" >> beam.Map(_write, result)
 
 
 class _TrainClients(beam.DoFn):
-    """Positions of clients -> the sum of their clipped updates."""
+    """Groups of positions of clients -> sums of their clipped updates, all under one key.
+
+    The groups of a bundle are trained together, in blocks as large as blocks may be: a call of the
+    program costs as much as training some dozens of clients of a small model.
+    """
 
     def __init__(self, job: Job, round_number: int, given: str):
         self._job, self._round_number, self._sent = job, round_number, given
-        self._given: Given | None = None
 
-    def process(self, positions: list[int]) -> Iterator[Sum]:
+    def start_bundle(self) -> None:
+        self._positions: list[int] = []
+
+    def process(self, groups: tuple[int, Iterable[list[int]]]) -> None:
+        for positions in groups[1]:
+            self._positions += positions
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         try:
-            yield from self._train(positions)
+            for total in self._train(self._positions):
+                yield GlobalWindows.windowed_value((None, total))
         except PrivetError as error:
-            yield error
+            yield GlobalWindows.windowed_value((None, error))
 
     def _train(self, positions: list[int]) -> Iterator[Partial]:
+        if not positions:
+            return
         job = self._job
         programs, reader = kept(job.programs, job.examples)
         work = load_work(programs, xla=job.xla)
-        if self._given is None:
-            self._given = pickle.loads(files.read_bytes(self._sent))
+        given: Given = pickle.loads(files.read_bytes(self._sent))
         blocks = read_blocks(
             reader.read(positions),
             reader.schema,
@@ -115,10 +132,10 @@ class _TrainClients(beam.DoFn):
             round_number=self._round_number,
         )
         first = 0
-        for block in blocks:
+        for block in prefetched(blocks):
             mine = np.array(positions[first : first + block.clients])
             first += block.clients
-            yield _work(work, block, mine, self._given, job.states)
+            yield _work(work, block, mine, given, job.states)
 
 
 def _work(
@@ -147,5 +164,5 @@ def _add_up(sums: Iterable[Sum]) -> Sum:
     return total
 
 
-def _write(total: Sum, result: str) -> None:
-    files.write_bytes(result, pickle.dumps(total))
+def _write(total: tuple[None, Sum], result: str) -> None:
+    files.write_bytes(result, pickle.dumps(total[1]))

@@ -46,7 +46,7 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
             "data.features={x: {columns: a, dtyp: int64}}",
             "unknown configuration key `data.features[...].dtyp`. Did you mean `dtype`?",
         ),
-        ("beam.runner=flinkk", "`beam.runner`: 'flinkk' is none of local."),
+        ("beam.runner=flinkk", "`beam.runner`: 'flinkk' is none of local, flink"),
         ("train.privacy.mechanism=gausian", "Did you mean 'gaussian'?"),
         ("train.privacy.epsilon=0", "epsilon=0.0 must be > 0"),
         ("train.privacy.epsilon=-1", "epsilon=-1.0 must be > 0"),

@@ -23,11 +23,11 @@ from privet.components.train.reading import CohortReader
 from privet.components.train.round import Partial, ServerState, build_programs, merge
 from privet.components.train.work import choose_xla
 
-_GROUPS = 32
-"""Parts of a cohort, so that workers of unequal speed end together..."""
+_GROUPS, _LARGEST_GROUP = 64, 512
+"""Parts of a cohort at least, and clients of a part at most: what is spread over the workers."""
 
-_LEAST_GROUP = 16
-"""...but no part of fewer clients than pay for a call."""
+_PROBED_CLIENTS = 16
+"""Clients on which the faster program is found."""
 
 
 class Cohort(NamedTuple):
@@ -127,13 +127,16 @@ class BeamEngine:
         sent, received = (
             files.join(self._folder, f"{cohort.round_number}-{name}") for name in ("sent", "sum")
         )
-        parts = max(1, min(_GROUPS, len(cohort.positions) // _LEAST_GROUP))
-        groups = [part.tolist() for part in np.array_split(cohort.positions, parts)]
         try:
             files.write_bytes(sent, pickle.dumps(self._given(state, cohort.positions)))
             with self._make_pipeline() as pipeline:
                 transforms.train_cohort(
-                    pipeline, self._job, groups, cohort.round_number, sent, received
+                    pipeline,
+                    self._job,
+                    _groups(cohort.positions),
+                    cohort.round_number,
+                    sent,
+                    received,
                 )
             total = pickle.loads(files.read_bytes(received))
         finally:
@@ -151,7 +154,7 @@ class BeamEngine:
 
     def _prepare_job(self, prepared: Any, cohort: Cohort) -> transforms.Job:
         """Writes the programs, having found the faster one on some clients of the cohort."""
-        clients = CohortReader(self._store).read(cohort.positions[:_LEAST_GROUP].tolist())
+        clients = CohortReader(self._store).read(cohort.positions[:_PROBED_CLIENTS].tolist())
         blocks = read_blocks(
             clients,
             self._store.schema,
@@ -169,3 +172,10 @@ class BeamEngine:
         return transforms.Job(
             programs, self._store.directory, self._config, self._seed, xla, self._states
         )
+
+
+def _groups(positions: np.ndarray) -> list[list[int]]:
+    """The parts of a cohort that workers take one by one."""
+    size = len(positions)
+    parts = max(min(_GROUPS, size), -(-size // _LARGEST_GROUP))
+    return [part.tolist() for part in np.array_split(positions, parts)]
