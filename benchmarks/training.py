@@ -44,7 +44,9 @@ from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train import loop
 from privet.components.train.accounting import Accountant
 from privet.components.train.aggregation import build_query
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.engines import Engine, build_engine
 from privet.components.train.sampling import AllClients, PoissonSampler
 from privet.pipeline.beam import beam_arguments

@@ -13,8 +13,10 @@ from privet.components.shared.schema import Schema
 from privet.components.shared.user_code import load_function
 from privet.components.train import accounting
 from privet.components.train.communication import traffic_of
-from privet.components.train.config import PrivacyConfig
 from privet.components.train.participation import build_participation
+from privet.components.train.privacy_config import (
+    PrivacyConfig,
+)
 from privet.components.train.sampling import build_sampler
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import PipelineConfig

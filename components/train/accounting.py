@@ -18,7 +18,10 @@ from privet.components.shared.privacy_loss import (
     in_sequence,
     least_noise,
 )
-from privet.components.train.config import AdaptiveClipConfig, PrivacyConfig
+from privet.components.train.privacy_config import (
+    AdaptiveClipConfig,
+    PrivacyConfig,
+)
 from privet.components.train.sampling import Sampler
 
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 import tensorflow_privacy
 
 from privet.components.train.accounting import count_noise_of, value_noise_multiplier
-from privet.components.train.config import AdaptiveClipConfig
+from privet.components.train.privacy_config import (
+    AdaptiveClipConfig,
+)
 
 _LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
 

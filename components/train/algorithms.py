@@ -10,9 +10,11 @@ import tensorflow_federated as tff
 
 from privet.components.train.config import (
     ADAPTIVE,
+    TrainConfig,
+)
+from privet.components.train.optimizer_config import (
     OptimizerConfig,
     ScheduleConfig,
-    TrainConfig,
 )
 
 _OPTIMIZERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {

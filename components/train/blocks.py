@@ -8,7 +8,9 @@ import numpy as np
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientData
 from privet.components.train.cohort import client_seeds, training_orders
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 
 _BLOCK_BYTES = 32 << 20
 _BLOCK_CLIENTS = 512

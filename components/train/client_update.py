@@ -19,7 +19,9 @@ import tensorflow_privacy
 
 from privet.components.shared.keras_models import model_inputs
 from privet.components.train.algorithms import build_client_optimizer, with_learning_rate
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.update_compression import quantized
 
 

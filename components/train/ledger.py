@@ -16,7 +16,9 @@ from privet.components.train.accounting import (
     count_noise_of,
     value_noise_multiplier,
 )
-from privet.components.train.config import PrivacyConfig
+from privet.components.train.privacy_config import (
+    PrivacyConfig,
+)
 from privet.components.train.sampling import Sampler
 
 _EVALUATION = (

@@ -14,7 +14,9 @@ from privet.components.shared.errors import ConfigError, ModelError, PrivacyErro
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 from privet.components.train.accounting import Accountant, joint_noise_multiplier, rounds_event
 from privet.components.train.checkpoint import Checkpoint, Checkpoints
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.early_stop import has_stalled
 from privet.components.train.engines import Engine, Late
 from privet.components.train.history import Round

@@ -11,7 +11,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from privet.components.shared.storage import stable_hash
-from privet.components.train.config import AsynchronousConfig, SimulationConfig, TrainConfig
+from privet.components.train.config import (
+    AsynchronousConfig,
+    SimulationConfig,
+    TrainConfig,
+)
 from privet.components.train.sampling import Sampler
 
 

@@ -39,7 +39,9 @@ from privet.components.train.client_update import (
     specs_of,
     train_block,
 )
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.model import (
     restore_keras,
     to_functional,

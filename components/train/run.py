@@ -18,7 +18,9 @@ from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
 from privet.components.train.checkpoint import Checkpoints, fingerprint_of
 from privet.components.train.cohort import examples_taken
-from privet.components.train.config import PrivacyConfig, TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
 from privet.components.train.history import Round, training_history
@@ -30,6 +32,9 @@ from privet.components.train.model import (
     load_initial_weights,
 )
 from privet.components.train.participation import build_participation
+from privet.components.train.privacy_config import (
+    PrivacyConfig,
+)
 from privet.components.train.sampling import Sampler, build_sampler
 
 

@@ -16,7 +16,9 @@ from privet.components.shared.prefetch import prefetched
 from privet.components.shared.storage import ClientStore
 from privet.components.train.blocks import Block, read_blocks
 from privet.components.train.client_states import ClientStates
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import NOBODY, Partial, Programs, merge

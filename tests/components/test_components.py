@@ -92,7 +92,9 @@ def build(place: Path, accuracy: float) -> list[Any]:
     from privet.components.ingest.config import IngestConfig
     from privet.components.push.component import Pusher
     from privet.components.train.component import FederatedTrainer
-    from privet.components.train.config import TrainConfig
+    from privet.components.train.config import (
+        TrainConfig,
+    )
     from privet.components.validate.component import InfraValidator, ModelValidator
     from privet.components.validate.config import GateConfig, InfraConfig
 

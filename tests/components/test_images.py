@@ -53,7 +53,9 @@ def place(
 @pytest.fixture(scope="module")
 def trained(place: Path) -> str:
     """A model that learned to tell the bright thirds apart."""
-    from privet.components.train.config import TrainConfig
+    from privet.components.train.config import (
+        TrainConfig,
+    )
     from privet.components.train.run import run_training
 
     values = {"rounds": 6, "local_epochs": 2, "batch_size": 4, "privacy": {"mechanism": "none"}}

@@ -17,7 +17,9 @@ from privet.components.train.aggregation import MeanQuery
 from privet.components.train.blocks import read_blocks
 from privet.components.train.client_states import ClientStates
 from privet.components.train.client_update import keeps_state
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.engines import Late, saving
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import Partial, ServerState, build_programs, merge

@@ -13,7 +13,9 @@ from privet.components.train.aggregation import MeanQuery
 from privet.components.train.blocks import Block, read_blocks
 from privet.components.train.client_states import ClientStates
 from privet.components.train.client_update import keeps_state
-from privet.components.train.config import TrainConfig
+from privet.components.train.config import (
+    TrainConfig,
+)
 from privet.components.train.engines import Late, saving
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
