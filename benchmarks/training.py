@@ -44,10 +44,12 @@ from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train import loop
 from privet.components.train.accounting import Accountant
 from privet.components.train.aggregation import build_query
+from privet.components.train.checkpoint import Checkpoints
 from privet.components.train.config import (
     TrainConfig,
 )
 from privet.components.train.engines import Engine, build_engine
+from privet.components.train.participation import build_participation
 from privet.components.train.sampling import AllClients, PoissonSampler
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import BeamConfig, load_config
@@ -122,13 +124,14 @@ def small_model(folder: str, quick: bool) -> list[dict[str, Any]]:
     rounds, repeats = (50, 3) if quick else (100, 7)
     engine: Any = compiled.engine
     compiled.run(2)
-    blocks = [list(engine.read(uniform(store, cohort)(number), number)) for number in range(rounds)]
+    readings = [engine.read(uniform(store, cohort)(number), number) for number in range(rounds)]
+    cohorts = [(reading.positions, list(reading.blocks)) for reading in readings]
 
     def bare() -> None:
         programs, state = engine._programs, engine.initialize()
-        for packed in blocks:
-            (total,) = (engine._work(programs.prepare(state), block) for block in packed)
-            state, _ = programs.finish(engine._update, state, total)
+        for positions, blocks in cohorts:
+            (total,) = (engine._work(programs.prepare(state), block) for block in blocks)
+            state, _ = programs.finish(engine._update, state, total, positions)
 
     seconds = interleaved(
         {
@@ -300,26 +303,39 @@ def whole_loop(folder: str, quick: bool) -> list[dict[str, Any]]:
     config = TrainConfig.from_mapping(settings)
     bare = Rounds(store, mlp(64, 32, 10), sampler.draw, **settings)
 
-    def privet() -> None:
-        mechanism = loop.Mechanism(20.0, Accountant(1e-5), None)
+    def privet(checkpoints: Checkpoints | None) -> None:
         loop.train(
             bare.engine,
             sampler,
+            build_participation(config, sampler, seed=0),
             config,
-            mechanism=mechanism,
+            mechanism=loop.Mechanism(20.0, Accountant(1e-5), None),
             evaluate=lambda _: {},
             progress=lambda _: None,
+            examples=store.example_counts(),
+            checkpoints=checkpoints,
         )
 
-    seconds = interleaved({"bare": lambda: bare.run(rounds), "privet": privet}, 3)
+    def kept() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as state:
+            privet(Checkpoints(state, "f" * 32, private=True))
+
+    seconds = interleaved(
+        {"bare": lambda: bare.run(rounds), "loop": lambda: privet(None), "kept": kept}, 3
+    )
+    name = "the training loop, 100 digits clients per round"
     return [
         figure(
-            "the training loop, 100 digits clients per round",
-            1000 * seconds["privet"] / rounds,
+            label,
+            1000 * seconds[which] / rounds,
             "ms/round",
-            ratio=seconds["bare"] / seconds["privet"],
+            ratio=seconds["bare"] / seconds[which],
             ratio_to="the engine's rounds alone",
-            bar=0.4,
+            bar=bar,
+        )
+        for label, which, bar in (
+            (name, "loop", 0.4),
+            (f"{name}, a checkpoint and a journal entry in each", "kept", 0.05),
         )
     ]
 
