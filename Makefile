@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup data run test check format bench serve lock clean
+.PHONY: help setup data run test check format bench peers serve lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,10 +38,16 @@ format: setup ## apply what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: export PRIVET_PFL_PYTHON ?= $(wildcard $(abspath $(VENV)-peers/bin/python))
 bench: setup ## run all benchmarks
 	@for benchmark in benchmarks/*.py; do \
 	  case $$benchmark in */_*) continue ;; esac; \
 	  echo "$$benchmark" >&2; $(BIN)/python $$benchmark --json || exit 1; done
+
+peers: setup ## install pfl-research beside Privet, for `make bench` to compare with (about 6 GB)
+	@$(BIN)/python -m venv $(VENV)-peers
+	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r benchmarks/peers/requirements.txt
 
 serve: setup ## serve what `make run` pushed, on http://127.0.0.1:8501
 	$(BIN)/privet serve --model_name=$(NAME) --model_base_path=runs/$(NAME)/serving/$(NAME)
@@ -50,7 +56,7 @@ lock: $(VENV)/.installed ## write requirements*.txt with hashes out of requireme
 	$(BIN)/python scripts/lock.py
 
 clean: ## remove everything that was made
-	rm -rf $(VENV) build dist *.egg-info runs examples/*/data
+	rm -rf $(VENV) $(VENV)-peers build dist *.egg-info runs examples/*/data
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A Python 3.11 that can make virtual environments, wherever it is. Whatever PYTHON names wins.

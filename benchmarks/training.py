@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from _measure import figure, interleaved, parse_arguments, show
+from _peers import pfl_rounds
 from _store import ingest, write_clients
 
 from privet.components.ingest.config import IngestConfig
@@ -133,14 +134,16 @@ def small_model(folder: str, quick: bool) -> list[dict[str, Any]]:
             (total,) = (engine._work(programs.prepare(state), block) for block in blocks)
             state, _ = programs.finish(engine._update, state, total, positions)
 
-    seconds = interleaved(
-        {
-            "compiled": lambda: compiled.run(rounds),
-            "tff": lambda: tff.run(2),
-            "bare": bare,
-        },
-        repeats,
-    )
+    variants: dict[str, Callable[[], Any]] = {
+        "compiled": lambda: compiled.run(rounds),
+        "tff": lambda: tff.run(2),
+        "bare": bare,
+    }
+    clients = list(store.read_many(store))
+    with pfl_rounds(clients, "mlp", cohort=cohort, batch=16, threads=1) as pfl:
+        if pfl:
+            variants["pfl"] = lambda: pfl(5)
+        seconds = interleaved(variants, repeats)
     peak = peak_memory()
     tff.engine.close()
     speed = cohort * rounds / seconds["compiled"]
@@ -163,6 +166,7 @@ def small_model(folder: str, quick: bool) -> list[dict[str, Any]]:
             ratio_to="the bare compiled program (0.7 is the aim)",
             bar=0.5,
         ),
+        *ahead_of_pfl(name, speed, 5 * cohort, seconds),
         memory(name, peak),
     ]
 
@@ -184,9 +188,15 @@ def convolutions(folder: str, quick: bool) -> list[dict[str, Any]]:
     compiled = Rounds(store, cnn(), lambda _: everyone, **settings)
     tff = Rounds(store, cnn(), lambda _: everyone, engine="tff", **settings)
     bare = bare_tensorflow(cnn(), clients, batch)
-    seconds = interleaved(
-        {"compiled": lambda: compiled.run(1), "tff": lambda: tff.run(1), "bare": bare}, repeats
-    )
+    variants: dict[str, Callable[[], Any]] = {
+        "compiled": lambda: compiled.run(1),
+        "tff": lambda: tff.run(1),
+        "bare": bare,
+    }
+    with pfl_rounds(clients, "cnn", cohort=cohort, batch=batch, threads=2) as pfl:
+        if pfl:
+            variants["pfl"] = lambda: pfl(1)
+        seconds = interleaved(variants, repeats)
     peak = peak_memory()
     tff.engine.close()
     speed = cohort / seconds["compiled"]
@@ -208,6 +218,7 @@ def convolutions(folder: str, quick: bool) -> list[dict[str, Any]]:
             ratio_to="the tff engine",
             bar=1.2,
         ),
+        *ahead_of_pfl(name, speed, cohort, seconds),
         memory(name, peak),
     ]
 
@@ -338,6 +349,16 @@ def whole_loop(folder: str, quick: bool) -> list[dict[str, Any]]:
             (f"{name}, a checkpoint and a journal entry in each", "kept", 0.05),
         )
     ]
+
+
+def ahead_of_pfl(
+    name: str, speed: float, clients: int, seconds: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The figure beside pfl-research, if it ran: it trained so many clients in its turn."""
+    if "pfl" not in seconds:
+        return []
+    ratio = speed * seconds["pfl"] / clients
+    return [figure(name, speed, "clients/s", ratio=ratio, ratio_to="pfl-research", bar=1.0)]
 
 
 def digits(folder: str) -> ClientStore:
