@@ -46,9 +46,7 @@ from privet.components.train import loop
 from privet.components.train.accounting import Accountant
 from privet.components.train.aggregation import build_query
 from privet.components.train.checkpoint import Checkpoints
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Engine, build_engine
 from privet.components.train.participation import build_participation
 from privet.components.train.sampling import AllClients, PoissonSampler

@@ -14,9 +14,7 @@ from privet.components.shared.user_code import load_function
 from privet.components.train import accounting
 from privet.components.train.communication import traffic_of
 from privet.components.train.participation import build_participation
-from privet.components.train.privacy_config import (
-    PrivacyConfig,
-)
+from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import build_sampler
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import PipelineConfig
@@ -37,15 +35,21 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
     schema, clients = survey_data(config.data, beam_arguments(config.beam))
     private = privacy.mechanism != "none"
     sampler = build_sampler(train.sampling, clients, private=private, seed=config.seed)
+    participation = build_participation(train, sampler, config.seed)
     before = _statistics_event(config.data, schema)
     noise, epsilon = None, None
     if private:
         assert privacy.delta is not None  # PrivacyConfig checks it
-        noise = accounting.plan_noise(privacy, sampler, train.rounds, before)
+        noise = accounting.plan_noise(
+            privacy,
+            sampler,
+            train.rounds,
+            before,
+            expected_reports=participation.expected_reports,
+        )
         event = accounting.rounds_event(sampler, noise, train.rounds, before)
         epsilon = epsilon_of(event, privacy.delta)
     traffic = traffic_of(train, _weight_shapes(config, schema))
-    participation = build_participation(train, sampler, config.seed)
     return {
         "schema": 1,
         "epsilon": epsilon,
@@ -53,9 +57,9 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
         "statistics": _statistics_plan(config.data, before),
         "noise_multiplier": noise,
         "clip_norm": privacy.clip_norm,
-        "sampling": sampler.describe(),
+        "sampling": participation.describe(),
         "train_clients": clients,
-        "expected_cohort": sampler.expected_cohort,
+        "expected_cohort": participation.expected_starts,
         "rounds": train.rounds,
         "local_epochs": train.local_epochs,
         "bytes_down_per_client_round": traffic.down,

@@ -28,7 +28,7 @@ def run_lines(
     lines = [
         ("", ""),
         ("privacy", privacy_text(head["epsilon"], head["delta"])),
-        *_early_stop(summary, workdir),
+        *_ended_early(summary, workdir),
         (
             str(head["metric"]),
             f"{head['float']:.4f} float, {head['compressed']:.4f} compressed "
@@ -101,7 +101,7 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _early_stop(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str, str]]:
+def _ended_early(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str, str]]:
     ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
     if ledger["rounds"] == ledger["rounds_planned"]:
         return []

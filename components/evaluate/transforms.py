@@ -13,7 +13,6 @@ from privet.components.evaluate.config import PersonalizationConfig
 from privet.components.evaluate.metrics import ClientMetrics, Summary
 from privet.components.evaluate.personalization import PersonalizationSummary, Personalized
 from privet.components.shared import files, layout, tasks
-from privet.components.shared.errors import StoreError
 from privet.components.shared.storage import ClientData, ClientStore, has_split
 
 Evaluated = tuple[ClientMetrics, Personalized | None]
@@ -147,9 +146,8 @@ class _EvaluateClients(beam.DoFn):
         if self._set_apart is None:
             share = config.share or personalization.DEFAULT_SHARE
             return personalization.divide(client, share, self._seed)
-        try:
-            reference = self._set_apart.find(client.client_id)
-        except StoreError:  # it had too few examples for ingestion to set any apart
+        reference = self._set_apart.look_up(client.client_id)
+        if reference is None:  # it had too few examples for ingestion to set any apart
             return None
         return self._set_apart.read(reference), client
 

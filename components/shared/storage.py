@@ -327,17 +327,22 @@ class ClientStore(Sequence[ClientReference]):
         return np.concatenate([self._index(name)["examples"] for name in self.shards])
 
     def find(self, client_id: str) -> ClientReference:
-        """The reference of one client, by binary search.
+        """The reference of one client.
 
         Raises:
           StoreError: the split has no such client.
         """
+        reference = self.look_up(client_id)
+        if reference is None:
+            raise StoreError(f"split {self.split!r} has no client {client_id!r}")
+        return reference
+
+    def look_up(self, client_id: str) -> ClientReference | None:
+        """The reference of one client, by binary search; None if the split has no such client."""
         shard = self.shards[shard_of(client_id, len(self.shards))]
         index = self._index(shard)
         position = find_client(index, _index_key(client_id))
-        if position is None:
-            raise StoreError(f"split {self.split!r} has no client {client_id!r}")
-        return _reference(shard, index[position])
+        return None if position is None else _reference(shard, index[position])
 
     def read(self, reference: ClientReference) -> ClientData:
         """One client's examples."""

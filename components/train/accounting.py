@@ -18,10 +18,7 @@ from privet.components.shared.privacy_loss import (
     in_sequence,
     least_noise,
 )
-from privet.components.train.privacy_config import (
-    AdaptiveClipConfig,
-    PrivacyConfig,
-)
+from privet.components.train.privacy_config import AdaptiveClipConfig, PrivacyConfig
 from privet.components.train.sampling import Sampler
 
 
@@ -82,6 +79,11 @@ class Accountant:
         return accountant.compose(self.event).get_epsilon(self.delta)
 
 
+def round_event(sampler: Sampler, noise_multiplier: float) -> dp_accounting.DpEvent:
+    """The event of one Gaussian round under the sampler."""
+    return sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
+
+
 def rounds_event(
     sampler: Sampler,
     noise_multiplier: float,
@@ -89,7 +91,7 @@ def rounds_event(
     before: dp_accounting.DpEvent = NOTHING,
 ) -> dp_accounting.DpEvent:
     """The event of `rounds` Gaussian rounds under the sampler, after what came before."""
-    one = sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
+    one = round_event(sampler, noise_multiplier)
     return in_sequence(before, dp_accounting.SelfComposedDpEvent(one, rounds))
 
 
@@ -137,9 +139,9 @@ def value_noise_multiplier(noise_multiplier: float, count_noise: float) -> float
     return float(left**-0.5)
 
 
-def count_noise_of(config: AdaptiveClipConfig, expected_cohort: float) -> float:
+def count_noise_of(config: AdaptiveClipConfig, expected_reports: float) -> float:
     """Standard deviation of the noise on the count of updates within the clip norm."""
-    return expected_cohort / 20 if config.count_noise is None else config.count_noise
+    return expected_reports / 20 if config.count_noise is None else config.count_noise
 
 
 def plan_noise(
@@ -147,6 +149,8 @@ def plan_noise(
     sampler: Sampler,
     rounds: int,
     before: dp_accounting.DpEvent = NOTHING,
+    *,
+    expected_reports: float | None = None,
 ) -> float:
     """The noise multiplier of a private run: the configured one, or one calibrated to epsilon.
 
@@ -155,6 +159,7 @@ def plan_noise(
       sampler: of the cohorts.
       rounds: that are to fit into the budget.
       before: what ingestion has released about the same clients.
+      expected_reports: mean number of clients that report in a round, if some of a cohort do not.
 
     Raises:
       PrivacyError: delta is too large for so few clients.
@@ -170,7 +175,8 @@ def plan_noise(
         assert config.epsilon is not None
         noise = calibrate_noise(sampler, rounds, config.epsilon, config.delta, before)
     if config.adaptive_clip is not None:
-        value_noise_multiplier(noise, count_noise_of(config.adaptive_clip, sampler.expected_cohort))
+        reports = sampler.expected_cohort if expected_reports is None else expected_reports
+        value_noise_multiplier(noise, count_noise_of(config.adaptive_clip, reports))
     return noise
 
 

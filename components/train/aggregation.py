@@ -9,9 +9,7 @@ import tensorflow as tf
 import tensorflow_privacy
 
 from privet.components.train.accounting import count_noise_of, value_noise_multiplier
-from privet.components.train.privacy_config import (
-    AdaptiveClipConfig,
-)
+from privet.components.train.privacy_config import AdaptiveClipConfig
 
 _LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
 
@@ -25,21 +23,22 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
     with a value that is not finite counts as zero.
 
     Attributes:
-      seed: int64 [2], of the noise, while a program is traced that gets one. TensorFlow's own
-        unseeded generator, which stands in without it, has 32 bits from the operating system.
+      seeds: int64 [tensors, 2], of the noise on each tensor, while a program is traced that gets
+        them. TensorFlow's own unseeded generator, which stands in without them, has 32 bits from
+        the operating system: so few that one can try them all.
     """
 
-    seed: tf.Tensor | None = None
+    seeds: tf.Tensor | None = None
 
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
         """The sum with Gaussian noise, the state, and the event."""
-        if self.seed is None:
+        if self.seeds is None:
             return super().get_noised_result(sample_state, global_state)
-        seed = self.seed
+        seeds = self.seeds
 
         def noised(index: int, value: tf.Tensor) -> tf.Tensor:
-            own = tf.random.experimental.stateless_fold_in(seed, index)
-            noise = tf.random.stateless_normal(value.shape, own, dtype=value.dtype)
+            # (TensorFlow's stateless_fold_in and split would cut the seed down to 32 bits.)
+            noise = tf.random.stateless_normal(value.shape, seeds[index], dtype=value.dtype)
             return value + tf.cast(global_state.stddev, value.dtype) * noise
 
         values = [noised(*each) for each in enumerate(tf.nest.flatten(sample_state))]
@@ -115,15 +114,22 @@ class MeanQuery(tensorflow_privacy.NormalizedQuery):
         self._parts = total.parts if isinstance(total, AdaptiveClipQuery) else (total,)
 
     @contextlib.contextmanager
-    def seeded(self, seed: tf.Tensor) -> Iterator[None]:
-        """While a program is traced: its noise is to come from this seed."""
+    def seeded(self, seeds: tf.Tensor) -> Iterator[None]:
+        """While a program is traced: its noise is to come from these seeds.
+
+        Args:
+          seeds: int64 [tensors, 2]; one for each tensor of the sum, and then one for the count if
+            there is one.
+        """
+        count = len(self._parts) - 1
+        tensors = seeds.shape[0] - count
         try:
-            for index, part in enumerate(self._parts):
-                part.seed = tf.random.experimental.stateless_fold_in(seed, -1 - index)
+            for part, own in zip(self._parts, (seeds[:tensors], seeds[tensors:]), strict=False):
+                part.seeds = own
             yield
         finally:
             for part in self._parts:
-                part.seed = None
+                part.seeds = None
 
 
 def build_query(

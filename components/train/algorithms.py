@@ -8,14 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from privet.components.train.config import (
-    ADAPTIVE,
-    TrainConfig,
-)
-from privet.components.train.optimizer_config import (
-    OptimizerConfig,
-    ScheduleConfig,
-)
+from privet.components.train.config import ADAPTIVE, TrainConfig
+from privet.components.train.optimizer_config import OptimizerConfig, ScheduleConfig
 
 _OPTIMIZERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
     "adam": tff.learning.optimizers.build_adam,
@@ -72,12 +66,13 @@ def learning_rate(config: OptimizerConfig, round_number: int, rounds: int) -> fl
     Args:
       config: the rate, and how it changes.
       round_number: counted from 1.
-      rounds: that are configured, where linear and cosine end.
+      rounds: that are configured. A round after them linear and cosine would end; so no round is
+        without a step.
 
     >>> schedule = ScheduleConfig(kind="linear", final=0.5, warmup_rounds=2)
     >>> config = OptimizerConfig(learning_rate=1.0, schedule=schedule)
-    >>> [learning_rate(config, number, 6) for number in range(1, 7)]
-    [0.5, 1.0, 0.875, 0.75, 0.625, 0.5]
+    >>> [round(learning_rate(config, number, 6), 9) for number in range(1, 7)]
+    [0.5, 1.0, 0.9, 0.8, 0.7, 0.6]
     """
     schedule, rate = config.schedule, config.learning_rate
     if round_number < schedule.warmup_rounds:
@@ -87,7 +82,7 @@ def learning_rate(config: OptimizerConfig, round_number: int, rounds: int) -> fl
     if schedule.kind == "exponential":
         assert schedule.decay is not None  # ScheduleConfig checks it
         return rate * schedule.decay ** (passed / schedule.decay_rounds)
-    progress = min(1.0, passed / max(1, rounds - start))
+    progress = passed / (rounds - start + 1)
     fall = {
         "constant": 0.0,
         "linear": progress,

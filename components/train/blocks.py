@@ -8,9 +8,7 @@ import numpy as np
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientData
 from privet.components.train.cohort import client_seeds, training_orders
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 
 _BLOCK_BYTES = 32 << 20
 _BLOCK_CLIENTS = 512
@@ -54,8 +52,13 @@ class Block:
         mine = (count, self.seeds, self.states)
         return (*features, self.labels, self.order, self.sizes, self.steps, *mine)
 
-    def padded(self) -> "Block":
-        """The same block in arrays of one of few sizes, as programs of fixed shapes want it."""
+    def padded(self, *, rows: bool = False) -> "Block":
+        """The same block in arrays of one of few sizes, as programs of fixed shapes want it.
+
+        Args:
+          rows: whether the program has a row of numbers for each client, which makes `states` worth
+            a size of their own.
+        """
         capacity = _capacity(max(len(self.order), self.clients))
         examples = _capacity(len(self.labels))
         return Block(
@@ -66,7 +69,7 @@ class Block:
             steps=_pad(self.steps, capacity),
             clients=self.clients,
             seeds=_pad(self.seeds, capacity),
-            states=_pad(self.states, capacity),
+            states=_pad(self.states, _capacity(self.clients) if rows else capacity),
         )
 
     @property
@@ -153,19 +156,26 @@ def read_blocks(
     *,
     seed: int,
     round_number: int,
+    row_bytes: int = 0,
 ) -> Iterator[Block]:
-    """A cohort as blocks of bounded size, so that memory does not grow with it; see `pack`."""
-    for group in _groups(clients, config.local_epochs):
+    """A cohort as blocks of bounded size, so that memory does not grow with it; see `pack`.
+
+    Args:
+      row_bytes: what a client takes in and out of a program beside its examples.
+    """
+    for group in _groups(clients, config.local_epochs, row_bytes):
         yield pack(group, schema, config, seed=seed, round_number=round_number)
 
 
-def _groups(clients: Iterable[ClientData], epochs: int) -> Iterator[list[ClientData]]:
+def _groups(
+    clients: Iterable[ClientData], epochs: int, row_bytes: int
+) -> Iterator[list[ClientData]]:
     held: list[ClientData] = []
     size = 0
     for client in clients:
         held.append(client)
         size += sum(values.nbytes for values in client.features.values())
-        size += len(client) * epochs * _ORDER_BYTES
+        size += len(client) * epochs * _ORDER_BYTES + row_bytes
         if size >= _BLOCK_BYTES or len(held) >= _BLOCK_CLIENTS:
             yield held
             held, size = [], 0

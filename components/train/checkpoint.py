@@ -133,11 +133,28 @@ class Checkpoints:
             )
         return checkpoint
 
-    def remove_others(self) -> None:
-        """Removes what runs with another fingerprint have left."""
-        for other in files.folders(self._state):
-            if _FINGERPRINT.fullmatch(other) and other != self._fingerprint:
-                files.remove_folder(files.join(self._state, other))
+    def rounds_of_others(self) -> int:
+        """Noised rounds that runs with another fingerprint have started."""
+        return sum(
+            sum(1 for name in files.names(files.join(other, "journal")) if _ENTRY.fullmatch(name))
+            for other in self._others()
+        )
+
+    def clear_others(self) -> None:
+        """Removes what runs with another fingerprint have left, but for their journals."""
+        for other in self._others():
+            for name in files.names(other):
+                files.remove(files.join(other, name))
+            for name in files.folders(other):
+                if name != "journal":
+                    files.remove_folder(files.join(other, name))
+
+    def _others(self) -> list[str]:
+        return [
+            files.join(self._state, name)
+            for name in files.folders(self._state)
+            if _FINGERPRINT.fullmatch(name) and name != self._fingerprint
+        ]
 
     def _paths(self) -> list[str]:
         names = filter(_CHECKPOINT.fullmatch, files.names(self.folder))
@@ -146,9 +163,9 @@ class Checkpoints:
     def _read_journal(self) -> int:
         entries = [int(name) for name in files.names(self._journal) if _ENTRY.fullmatch(name)]
         if entries != list(range(1, len(entries) + 1)):
-            missing = min(set(range(1, entries[-1])) - set(entries))
+            missing = min(set(range(1, len(entries) + 1)) - set(entries))
             raise PrivacyError(
-                f"{self._journal} has no entry {missing:010d}, but later ones: what was spent is "
+                f"{self._journal} has no entry {missing:010d}, but others: what was spent is "
                 "not known. Put the whole folder back as it was."
             )
         return len(entries)

@@ -19,9 +19,7 @@ import tensorflow_privacy
 
 from privet.components.shared.keras_models import model_inputs
 from privet.components.train.algorithms import build_client_optimizer, with_learning_rate
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.update_compression import quantized
 
 
@@ -73,7 +71,7 @@ class Sent(NamedTuple):
 
     Attributes:
       record: what is to be added up over clients.
-      finite: whether all of it is; without privacy it is zeros otherwise.
+      finite: whether all of it is; it is zeros otherwise, as in TFF.
       examples: float32, that it has trained on.
       state: what the client keeps, of the form of the weights, or ().
     """
@@ -125,7 +123,7 @@ def train_block(
     params = query.derive_sample_params(given.mechanism)
     client = _Client(config, model, given, block, padded=padded)
     width = _size(client.specs) if sends_rows(config) else 0
-    count = tf.shape(block.steps)[0] if padded else block.clients
+    count = tf.shape(block.states)[0]
     rows = tf.TensorArray(tf.float32, count, element_shape=(width,)) if width else ()
 
     def one(number: Any, first: Any, total: Total, rows: Any) -> Any:
@@ -163,7 +161,6 @@ class _Client:
     ):
         self._config, self._model, self._given, self._block = config, model, given, block
         self._padded = padded
-        self._private = config.privacy.mechanism != "none"
         self._optimizer = build_client_optimizer(config)
         self.specs = specs_of(given.weights)
 
@@ -180,15 +177,13 @@ class _Client:
             record, state = self._change(delta, control, end - first)
         else:
             record = self._delta(first, end)
-        finite = tf.constant(True)
-        if not self._private:  # else the query takes care of it
-            record, finite = _finite(record)
-            state = tf.nest.map_structure(
-                lambda new, old: tf.where(finite, new, old), state, control if state else ()
-            )
         if self._config.update_bits is not None:
-            seed = self._block.seeds[number]
-            record = quantized(record, self._config.update_bits, seed)
+            record = quantized(record, self._config.update_bits, self._block.seeds[number])
+        record, finite = _finite(record)
+        if state:
+            state = tf.nest.map_structure(
+                lambda new, old: tf.where(finite, new, old), state, control
+            )
         examples = tf.reduce_sum(self._block.sizes[first:end])
         return Sent(record, finite, tf.cast(examples, tf.float32), state)
 

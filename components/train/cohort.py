@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from privet.components.shared.storage import ClientData, stable_hash, stable_hashes
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 
 
 def training_orders(

@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 
 LEVEL_BYTES = 8
 """Least value and distance of two levels of a quantized tensor, float32 both."""

@@ -13,9 +13,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tqdm import tqdm
 
 from privet.components.shared import artifacts, files, layout
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.history import Round, write_history
 
 

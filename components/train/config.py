@@ -61,8 +61,13 @@ class SimulationConfig(Config, frozen=True):
             f"dropout_rate={lost} and late_rate={late} must be >= 0 and below 1 together",
         )
         check(
-            0 <= self.late_discount <= 1,
-            f"late_discount={self.late_discount} must lie in [0, 1]",
+            0 < self.late_discount <= 1,
+            f"late_discount={self.late_discount} must lie in (0, 1]. For clients whose updates are "
+            "not used at all set dropout_rate",
+        )
+        check(
+            late > 0 or self.late_discount == 0.5,
+            f"late_discount={self.late_discount} is for late_rate, which is 0",
         )
 
 
@@ -253,6 +258,11 @@ class TrainConfig(Config, frozen=True):
                 optimizer.momentum == 0 or chosen in (None, "sgd"),
                 f"{side}.momentum={optimizer.momentum} applies to sgd only, not to {chosen}",
             )
+            warmup = optimizer.schedule.warmup_rounds
+            check(
+                warmup <= self.rounds,
+                f"{side}.schedule.warmup_rounds={warmup} exceeds rounds={self.rounds}",
+            )
         if name == "fed_sgd":
             check(
                 self.local_epochs == 1
@@ -272,6 +282,11 @@ class TrainConfig(Config, frozen=True):
             check(
                 self.weight_by == "client",
                 "algorithm=scaffold weighs clients equally: set weight_by: client",
+            )
+            check(
+                self.update_bits is None,
+                "algorithm=scaffold keeps exact control variates on both sides: leave out "
+                "update_bits",
             )
         if self.robust_aggregation is not None:
             check(
@@ -329,6 +344,12 @@ class TrainConfig(Config, frozen=True):
     def _check_engine(self) -> None:
         if self.engine != "tff":
             return
+        check(
+            self.privacy.mechanism == "none",
+            "engine=tff draws a round's noise from 32 random bits, since TensorFlow's generator "
+            "takes no more: one can try them all and take the noise away. Set engine: compiled or "
+            "beam, or privacy.mechanism: none",
+        )
         without = {
             "algorithm=scaffold": self.algorithm == "scaffold",
             "robust_aggregation": self.robust_aggregation is not None,

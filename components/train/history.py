@@ -12,9 +12,7 @@ from typing import Any
 
 from privet.components.shared import files, layout
 from privet.components.train.communication import traffic_of
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.participation import Participation
 from privet.components.train.sampling import Sampler
 

@@ -7,18 +7,16 @@ and is less than the sum of the parts' own. A held-out client is in the statisti
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import dp_accounting
-
 from privet.components.shared import noised_statistics
 from privet.components.shared.privacy_loss import epsilon_of
 from privet.components.train.accounting import (
     Accountant,
     count_noise_of,
+    round_event,
     value_noise_multiplier,
 )
-from privet.components.train.privacy_config import (
-    PrivacyConfig,
-)
+from privet.components.train.participation import Participation
+from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import Sampler
 
 _EVALUATION = (
@@ -70,6 +68,7 @@ EARLY_STOP_ASSUMPTIONS = (
 def write_ledger(
     config: PrivacyConfig,
     sampler: Sampler,
+    participation: Participation,
     accountant: Accountant | None,
     *,
     noise_multiplier: float,
@@ -81,12 +80,14 @@ def write_ledger(
     public_eval: bool,
     epsilon_by_round: Sequence[float | None],
     statistics: Mapping[str, Any] | None = None,
+    rounds_of_others: int = 0,
 ) -> dict[str, Any]:
     """The content of privacy_ledger.json.
 
     Args:
       config: what was asked for.
       sampler: the sampler that drew the cohorts.
+      participation: who of them reported.
       accountant: what composed the rounds; None for a run without privacy.
       noise_multiplier: of the mechanism that ran; ignored without privacy.
       rounds: rounds that the model went through.
@@ -100,13 +101,14 @@ def write_ledger(
       epsilon_by_round: epsilon after each round, noised statistics included; None where it was
         not computed.
       statistics: the content of statistics.json; None where there is none.
+      rounds_of_others: noised rounds that other runs have started in the same work directory.
     """
     released = statistics if statistics and statistics.get("private") is True else None
     common: dict[str, Any] = {
         "schema": 1,
         "unit": "client",
         "trust_model": "central: the aggregator is trusted with individual updates",
-        "sampling": sampler.describe(),
+        "sampling": participation.describe(),
         "rounds": rounds,
         "rounds_planned": rounds_planned,
         "ended_by": ended_by,
@@ -131,7 +133,7 @@ def write_ledger(
         }
     delta, of_rounds_run = accountant.delta, accountant.epsilon()
     if ended_by == "early_stop":
-        one = sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
+        one = round_event(sampler, noise_multiplier)
         accountant = accountant.including(one, rounds_allowed - rounds_counted)
         rounds_counted = rounds_allowed
     parts = [_statistics_part(released, delta)] if released else []
@@ -148,6 +150,12 @@ def write_ledger(
     assumptions += STATISTICS_ASSUMPTIONS if released else ()
     assumptions += PUBLIC_EVAL_ASSUMPTIONS if public_eval else ()
     assumptions += EARLY_STOP_ASSUMPTIONS if ended_by == "early_stop" else ()
+    not_covered = [*(NOT_COVERED_WITH_NOISED_STATISTICS if released else NOT_COVERED)]
+    if rounds_of_others:
+        not_covered.append(
+            f"{rounds_of_others} noised rounds of other runs, finished or not, started in the same "
+            "work directory with other settings, data or sources."
+        )
     return {
         **common,
         "private": True,
@@ -163,26 +171,26 @@ def write_ledger(
             "kind": "gaussian",
             "clip_norm": config.clip_norm,
             "noise_multiplier": noise_multiplier,
-            "denominator": sampler.expected_cohort,
+            "denominator": participation.expected_reports,
             "noise_source": "operating system",
-            "adaptive_clip": _adaptive_clip(config, noise_multiplier, sampler),
+            "adaptive_clip": _adaptive_clip(config, noise_multiplier, participation),
         },
         "parts": parts,
         "epsilon_before_rounds": epsilon_of(accountant.before, delta),
         "dp_event": repr(accountant.event),
         "assumptions": assumptions,
-        "not_covered": list(NOT_COVERED_WITH_NOISED_STATISTICS if released else NOT_COVERED),
+        "not_covered": not_covered,
     }
 
 
 def _adaptive_clip(
-    config: PrivacyConfig, noise_multiplier: float, sampler: Sampler
+    config: PrivacyConfig, noise_multiplier: float, participation: Participation
 ) -> dict[str, float] | None:
     """The two noises that noise_multiplier stands for, if the clip norm adapts."""
     adaptive = config.adaptive_clip
     if adaptive is None:
         return None
-    count_noise = count_noise_of(adaptive, sampler.expected_cohort)
+    count_noise = count_noise_of(adaptive, participation.expected_reports)
     return {
         "target_quantile": adaptive.target_quantile,
         "learning_rate": adaptive.learning_rate,

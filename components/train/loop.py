@@ -12,11 +12,14 @@ import numpy as np
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
-from privet.components.train.accounting import Accountant, joint_noise_multiplier, rounds_event
-from privet.components.train.checkpoint import Checkpoint, Checkpoints
-from privet.components.train.config import (
-    TrainConfig,
+from privet.components.train.accounting import (
+    Accountant,
+    joint_noise_multiplier,
+    round_event,
+    rounds_event,
 )
+from privet.components.train.checkpoint import Checkpoint, Checkpoints
+from privet.components.train.config import TrainConfig
 from privet.components.train.early_stop import has_stalled
 from privet.components.train.engines import Engine, Late
 from privet.components.train.history import Round
@@ -43,7 +46,7 @@ class Mechanism:
 
     def event(self, sampler: Sampler) -> dp_accounting.DpEvent:
         """What one round adds to the account."""
-        return sampler.account(dp_accounting.GaussianDpEvent(self.noise_multiplier))
+        return round_event(sampler, self.noise_multiplier)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +149,7 @@ def train(
         if checkpoints and (ends or (save_every and number % save_every == 0)):
             checkpoints.save(Checkpoint(rounds, counted, [engine.save(one) for one in states]))
             engine.forget_before(state)
-        elif not checkpoints:
+        elif not (checkpoints and save_every):
             engine.forget_before(state)
         if ends:
             break

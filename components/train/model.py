@@ -221,6 +221,12 @@ def _check_layers(model: tf.keras.Model) -> None:
                 f"layer {layer.name!r} is a BatchNormalization: its moving statistics are taken "
                 "from client data without noise and are not aggregated. Use LayerNormalization."
             )
+        if getattr(layer, "seed", None) is not None:
+            raise ModelError(
+                f"layer {layer.name!r} has seed={layer.seed}: client after client would draw from "
+                "one known stream, so that one more client changes what all later ones draw. Leave "
+                "the seed out."
+            )
     if model.losses:
         raise ModelError(
             "the model adds losses of its own (a regularizer or add_loss), which federated "

@@ -10,10 +10,11 @@ class ScheduleConfig(Config, frozen=True):
     """How a learning rate changes over the rounds.
 
     Attributes:
-      kind: `constant`; `linear` or `cosine`, which fall to `final` of the rate in the last round;
-        or `exponential`, which falls by the factor `decay` over every `decay_rounds`.
+      kind: `constant`; `linear` or `cosine`, which fall such that a round after the last one would
+        have `final` of the rate; or `exponential`, which falls by the factor `decay` over every
+        `decay_rounds`.
       warmup_rounds: rounds over which the rate rises from 0 to the rate itself, before all that.
-      final: fraction of the rate in the last round, for linear and cosine.
+      final: fraction of the rate, for linear and cosine.
       decay, decay_rounds: for exponential.
     """
 
@@ -34,9 +35,14 @@ class ScheduleConfig(Config, frozen=True):
             )
         else:
             check(
-                self.decay is None,
-                f"decay={self.decay} applies to kind=exponential only, not to {self.kind}",
+                self.decay is None and self.decay_rounds == 1,
+                f"decay={self.decay} and decay_rounds={self.decay_rounds} apply to "
+                f"kind=exponential only, not to {self.kind}",
             )
+        check(
+            self.final == 0 or self.kind in ("linear", "cosine"),
+            f"final={self.final} applies to kind=linear and cosine only, not to {self.kind}",
+        )
 
 
 class OptimizerConfig(Config, frozen=True):

@@ -6,16 +6,13 @@ operating system, so a run that continues sees what it would have seen.
 
 import heapq
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from privet.components.shared.errors import ConfigError
 from privet.components.shared.storage import stable_hash
-from privet.components.train.config import (
-    AsynchronousConfig,
-    SimulationConfig,
-    TrainConfig,
-)
+from privet.components.train.config import AsynchronousConfig, SimulationConfig, TrainConfig
 from privet.components.train.sampling import Sampler
 
 
@@ -46,7 +43,10 @@ class Participation(Protocol):
 
     @property
     def expected_reports(self) -> float:
-        """Mean number of clients that report in a round."""
+        """Mean number of clients that report in a round: the denominator of a private mean."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the ledger says about who is in a round; see Sampler.describe."""
 
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round, counted from 1; the first part has no staleness."""
@@ -58,22 +58,43 @@ def build_participation(config: TrainConfig, sampler: Sampler, seed: int) -> Par
     Args:
       config: settings.
       sampler: of synchronous cohorts.
-      seed: of what is simulated.
+      seed: of what is simulated, in a run without privacy.
+
+    Raises:
+      ConfigError: more clients are to train at a time than there are.
     """
-    if config.asynchronous is not None:
-        dropout_rate = config.simulation.dropout_rate
-        return Buffered(config.asynchronous, sampler.population, dropout_rate, seed)
-    return Cohorts(sampler, config.simulation, seed)
+    simulation, asynchronous = config.simulation, config.asynchronous
+    if asynchronous is None:
+        private = config.privacy.mechanism != "none"
+        return Cohorts(sampler, simulation, None if private else seed)
+    if asynchronous.concurrency > sampler.population:
+        raise ConfigError(
+            f"train.asynchronous.concurrency={asynchronous.concurrency} exceeds the "
+            f"{sampler.population} clients in train. Lower it or add clients."
+        )
+    return Buffered(asynchronous, sampler.population, simulation.dropout_rate, seed)
 
 
 class Cohorts:
-    """Cohorts of a sampler, whose clients may drop out or report in the following round."""
+    """Cohorts of a sampler, whose clients may drop out or report in the following round.
 
-    def __init__(self, sampler: Sampler, simulation: SimulationConfig, seed: int):
+    Args:
+      sampler: draws the cohorts.
+      simulation: how clients fail.
+      seed: of who does; None takes it from the operating system. A seeded choice goes by the place
+        in the cohort, so that one client more or less would change which others report, which
+        the sensitivity to a client does not allow.
+    """
+
+    def __init__(self, sampler: Sampler, simulation: SimulationConfig, seed: int | None):
         self._sampler, self._simulation, self._seed = sampler, simulation, seed
         self.most_staleness = 1 if simulation.late_rate else 0
         self.expected_starts = sampler.expected_cohort
         self.expected_reports = sampler.expected_cohort * (1 - simulation.dropout_rate)
+
+    def describe(self) -> dict[str, Any]:
+        """The sampler's words."""
+        return self._sampler.describe()
 
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round."""
@@ -89,7 +110,7 @@ class Cohorts:
         cohort, simulation = self._sampler.draw(round_number), self._simulation
         if simulation == SimulationConfig():
             return cohort, cohort[:0]
-        seed = stable_hash("failures", self._seed, round_number)
+        seed = None if self._seed is None else stable_hash("failures", self._seed, round_number)
         chance = np.random.default_rng(seed).random(len(cohort))
         lost = simulation.dropout_rate
         late = (chance >= lost) & (chance < lost + simulation.late_rate)
@@ -110,6 +131,16 @@ class Buffered:
         self.expected_reports = float(config.buffer_size)
         self.expected_starts = config.buffer_size / (1 - dropout_rate)
         self._rounds, self._next = self._simulate(), 1
+
+    def describe(self) -> dict[str, Any]:
+        """No cohorts are drawn: clients report when they are done."""
+        return {
+            "kind": "asynchronous",
+            "probability": self.expected_reports / self._population,
+            "clients": self._population,
+            "expected_cohort": self.expected_reports,
+            "amplification": False,
+        }
 
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round: the updates that filled the buffer."""

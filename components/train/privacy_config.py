@@ -14,7 +14,8 @@ class AdaptiveClipConfig(Config, frozen=True):
       learning_rate: of the geometric update: a round changes the clip norm by a factor of at
         most exp(learning_rate).
       count_noise: standard deviation of the noise on the number of clients within the clip norm;
-        by default a twentieth of the expected cohort. What it spends is part of epsilon.
+        by default a twentieth of those that are expected to report. What it spends is part of
+        epsilon.
     """
 
     target_quantile: float = 0.5

@@ -3,7 +3,7 @@
     prepared = programs.prepare(state)               what clients need
     partial = work(prepared, block)                  train every client of a block, clip, add up
     partial = merge(partial, partial)                partial sums, in any grouping
-    state, event = programs.finish(update, state, partial)    noise, server optimizer
+    state, event = programs.finish(update, state, partial, cohort)    noise, server optimizer
 
 Engines differ only in who calls them. The parts are TFF's and tensorflow_privacy's: the model is a
 tff.learning.models.FunctionalModel, optimizers are tff.learning.optimizers, and clip, sum and noise
@@ -36,12 +36,11 @@ from privet.components.train.client_update import (
     Total,
     keeps_state,
     record_like,
+    sends_rows,
     specs_of,
     train_block,
 )
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.model import (
     restore_keras,
     to_functional,
@@ -128,7 +127,7 @@ class Programs:
       nothing: the partial sum of no client.
       work: (prepared, block) -> total, rows.
       work_xla: the same, compiled by XLA; it wants padded blocks.
-      update: (state, total, learning rate, seed of the noise) -> state and numbers of the event.
+      update: (state, total, learning rate, seeds of the noise) -> state and numbers of the event.
       event: the structure of the event.
     """
 
@@ -140,6 +139,11 @@ class Programs:
     work_xla: Program
     update: Program
     event: Any
+
+    @property
+    def row_bytes(self) -> int:
+        """What a client takes in and out of a program beside its examples."""
+        return 8 * sum(part.size for part in self.initial.weights) * sends_rows(self.config)
 
     def prepare(self, state: ServerState) -> Arrays:
         """What every client needs: the weights, how to clip, and its learning rate."""
@@ -158,7 +162,8 @@ class Programs:
     ) -> tuple[ServerState, dp_accounting.DpEvent]:
         """State and event after a round, by the loaded `update`.
 
-        The seed of the noise is 128 bits from the operating system, whatever else is seeded.
+        The noise of each tensor has a seed of 128 bits from the operating system, whatever else is
+        seeded.
 
         Args:
           update: the program.
@@ -170,8 +175,9 @@ class Programs:
         if config.robust_aggregation is not None:
             total = self._robust_total(partial)
         rate = learning_rate(config.server_optimizer, state.rounds + 1, config.rounds)
-        seed = np.frombuffer(secrets.token_bytes(16), np.int64)
-        updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seed))
+        tensors = len(self.nothing.total) - 1  # the last one is the weight
+        seeds = np.frombuffer(secrets.token_bytes(16 * tensors), np.int64).reshape(tensors, 2)
+        updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seeds))
         taken = iter(updated)
         after = state._replace(
             weights=tuple(itertools.islice(taken, len(state.weights))),
@@ -237,10 +243,10 @@ def build_programs(
 
         return function
 
-    def update(state: _Tensors, total: Total, rate: tf.Tensor, seed: tf.Tensor) -> Any:
+    def update(state: _Tensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor) -> Any:
         if mean is None:
             return _update_plain(config, query, state, total, rate, population)
-        with mean.seeded(seed):
+        with mean.seeded(seeds):
             result, mechanism, event = mean.get_noised_result(total.updates, state.query)
         state = _step(config, state, result, rate, share=None)
         return state._replace(query=mechanism), event
@@ -249,9 +255,8 @@ def build_programs(
     kept = specs_of(state)
     given = Prepared(weights, specs_of(frozen), kept.query, kept.algorithm, rate)
     needed = given, _block_specs(config, schema, weights)
-    update_program, (_, event) = build_program(
-        update, kept, specs_of(nothing), rate, tf.TensorSpec((2,), tf.int64)
-    )
+    seeds = tf.TensorSpec((len(_flat(nothing.updates)), 2), tf.int64)
+    update_program, (_, event) = build_program(update, kept, specs_of(nothing), rate, seeds)
     with unfused_normalization():
         plain, _ = build_program(work(padded=False), *needed)
         compiled, _ = build_program(work(padded=True), *needed, xla=True)
@@ -299,9 +304,9 @@ def _update_plain(
     updated = _step(config, state, mean, rate, share)
     # Of nobody there is no mean: momentum must not move the model either.
     somebody = total.weight > 0
-    return tf.nest.map_structure(
-        lambda new, old: tf.where(somebody, new, old), updated, state
-    ), event
+    kept = tf.nest.map_structure(lambda new, old: tf.where(somebody, new, old), updated, state)
+    # (But TFF's Mime Lite takes the gradient of nobody for zero.)
+    return kept._replace(algorithm=updated.algorithm), event
 
 
 def _step(config: TrainConfig, state: _Tensors, mean: Any, rate: Any, share: Any) -> _Tensors:

@@ -17,10 +17,9 @@ from privet.components.shared.user_code import load_function
 from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
 from privet.components.train.checkpoint import Checkpoints, fingerprint_of
+from privet.components.train.client_states import states_folder
 from privet.components.train.cohort import examples_taken
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
 from privet.components.train.history import Round, training_history
@@ -31,10 +30,8 @@ from privet.components.train.model import (
     check_exportable,
     load_initial_weights,
 )
-from privet.components.train.participation import build_participation
-from privet.components.train.privacy_config import (
-    PrivacyConfig,
-)
+from privet.components.train.participation import Participation, build_participation
+from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import Sampler, build_sampler
 
 
@@ -86,7 +83,7 @@ def run_training(
     participation = build_participation(config, sampler, seed)
     statistics = _read_statistics(examples)
     before = noised_statistics.event_of(statistics)
-    mechanism = _mechanism(config.privacy, sampler, config.rounds, before) if private else None
+    mechanism = _mechanism(config, sampler, participation, before) if private else None
     checkpoints = None
     if state is not None:
         fingerprint = fingerprint_of(
@@ -105,15 +102,16 @@ def run_training(
     check_exportable(model)
     with contextlib.ExitStack() as resources:
         folder = folder or resources.enter_context(tempfile.TemporaryDirectory())
+        states = checkpoints.folder if checkpoints else folder
         engine = build_engine(
             config,
             model=model,
             store=store,
-            query=_query(config.privacy, mechanism, sampler),
+            query=_query(config.privacy, mechanism, participation),
             seed=seed,
             make_pipeline=make_pipeline,
             folder=folder,
-            states=checkpoints.folder if checkpoints else folder,
+            states=states,
             expected_cohort=participation.expected_starts,
         )
         resources.callback(engine.close)
@@ -132,6 +130,7 @@ def run_training(
     ledger = write_ledger(
         config.privacy,
         sampler,
+        participation,
         mechanism.accountant if mechanism else None,
         noise_multiplier=mechanism.noise_multiplier if mechanism else 0.0,
         rounds=len(trained.rounds),
@@ -142,6 +141,7 @@ def run_training(
         public_eval=config.public_eval,
         epsilon_by_round=[r.epsilon for r in trained.rounds] if mechanism else [],
         statistics=statistics,
+        rounds_of_others=checkpoints.rounds_of_others() if checkpoints else 0,
     )
     history = training_history(
         trained.rounds,
@@ -151,8 +151,9 @@ def run_training(
         metric=tasks.primary_metric(store.schema.task),
         shapes=[tuple(variable.shape) for variable in model.trainable_variables],
     )
+    files.remove_folder(states_folder(states))
     if checkpoints:
-        checkpoints.remove_others()
+        checkpoints.clear_others()
     return TrainingResult(model, ledger, history)
 
 
@@ -186,21 +187,33 @@ def _read_statistics(examples: str) -> dict[str, Any]:
 
 
 def _mechanism(
-    privacy: PrivacyConfig, sampler: Sampler, rounds: int, before: dp_accounting.DpEvent
+    config: TrainConfig,
+    sampler: Sampler,
+    participation: Participation,
+    before: dp_accounting.DpEvent,
 ) -> loop.Mechanism:
     """Calibrates the noise (unless given) and opens an account, with what came before on it."""
+    privacy = config.privacy
     assert privacy.delta is not None  # PrivacyConfig checks it
-    noise = accounting.plan_noise(privacy, sampler, rounds, before)
+    noise = accounting.plan_noise(
+        privacy,
+        sampler,
+        config.rounds,
+        before,
+        expected_reports=participation.expected_reports,
+    )
     return loop.Mechanism(noise, accounting.Accountant(privacy.delta, before), privacy.epsilon)
 
 
-def _query(privacy: PrivacyConfig, mechanism: loop.Mechanism | None, sampler: Sampler) -> Any:
+def _query(
+    privacy: PrivacyConfig, mechanism: loop.Mechanism | None, participation: Participation
+) -> Any:
     if mechanism is None:
         return None
     assert privacy.clip_norm is not None
     return build_query(
         privacy.clip_norm,
         mechanism.noise_multiplier,
-        sampler.expected_cohort,
+        participation.expected_reports,
         privacy.adaptive_clip,
     )

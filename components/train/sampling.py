@@ -12,9 +12,7 @@ import dp_accounting
 import numpy as np
 
 from privet.components.shared.errors import ConfigError
-from privet.components.train.privacy_config import (
-    SamplingConfig,
-)
+from privet.components.train.privacy_config import SamplingConfig
 
 
 class Sampler(Protocol):

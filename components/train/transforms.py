@@ -16,9 +16,7 @@ from privet.components.shared.prefetch import prefetched
 from privet.components.shared.storage import ClientStore
 from privet.components.train.blocks import Block, read_blocks
 from privet.components.train.client_states import ClientStates
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
 from privet.components.train.round import NOBODY, Partial, Programs, merge
@@ -132,6 +130,7 @@ class _TrainClients(beam.DoFn):
             job.config,
             seed=job.seed,
             round_number=self._round_number,
+            row_bytes=programs.row_bytes,
         )
         first = 0
         for block in prefetched(blocks):
@@ -147,8 +146,8 @@ def _work(
     if states is None:
         return work(given.prepared, block)
     rounds = np.array([given.rounds[position] for position in positions.tolist()])
-    partial = work(given.prepared, states.given(block, positions, rounds))
-    return states.kept(partial, positions, given.number)
+    partial = work(given.prepared, states.with_states(block, positions, rounds))
+    return states.keep(partial, positions, given.number)
 
 
 @functools.lru_cache(2)

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+_MASK = (1 << 24) - 1  # float32 holds whole numbers up to it
+
 
 def quantized(record: Any, bits: int, seed: Any) -> Any:
     """What the server decodes of a record that was sent in so many bits per value.
@@ -28,8 +30,9 @@ def quantized(record: Any, bits: int, seed: Any) -> Any:
         least = tf.reduce_min(value)
         distance = (tf.reduce_max(value) - least) / most
         own = tf.random.experimental.stateless_fold_in(seed, index)
-        # The algorithm is named because XLA would choose another one.
-        chance = tf.random.stateless_uniform(value.shape, own, alg="philox")
+        # Whole numbers of a named algorithm are the same with and without XLA; fractions are not.
+        drawn = tf.random.stateless_uniform(value.shape, own, None, None, tf.int32, alg="philox")
+        chance = tf.cast(tf.bitwise.bitwise_and(drawn, _MASK), tf.float32) / (_MASK + 1)
         level = tf.floor(tf.math.divide_no_nan(value - least, distance) + chance)
         return least + tf.minimum(level, most) * distance
 

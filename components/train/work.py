@@ -29,7 +29,7 @@ def load_work(programs: Programs, *, xla: bool) -> Work:
     call = _loaded(programs.work_xla if xla else programs.work)
 
     def work(prepared: Arrays, block: Block) -> Partial:
-        fed = block.padded() if xla else block
+        fed = block.padded(rows=programs.row_bytes > 0) if xla else block
         *total, rows = call((*prepared, *fed.arrays()))
         return Partial(tuple(total), rows[: block.clients])
 

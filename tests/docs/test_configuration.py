@@ -12,9 +12,7 @@ import yaml
 
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared.configuration import Config
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.pipeline.config import PipelineConfig, load_config
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"

@@ -6,10 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import dp_accounting
 import numpy as np
 
-from privet.components.train.config import (
-    AUTO_BEAM_COHORT,
-    TrainConfig,
-)
+from privet.components.train.config import AUTO_BEAM_COHORT, TrainConfig
 
 
 class Late(NamedTuple):

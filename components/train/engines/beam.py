@@ -2,27 +2,19 @@
 
 import pickle
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import dp_accounting
 import numpy as np
-import tensorflow as tf
 
 from privet.components.shared import files
 from privet.components.shared.errors import PrivetError
-from privet.components.shared.storage import ClientStore
 from privet.components.train import transforms
-from privet.components.train.aggregation import MeanQuery
 from privet.components.train.blocks import read_blocks
-from privet.components.train.client_states import ClientStates
-from privet.components.train.client_update import keeps_state
-from privet.components.train.config import (
-    TrainConfig,
-)
-from privet.components.train.engines import Late, saving
+from privet.components.train.config import TrainConfig
+from privet.components.train.engines.program_engine import ProgramEngine
 from privet.components.train.reading import CohortReader
-from privet.components.train.round import Partial, ServerState, build_programs, merge
+from privet.components.train.round import Partial, ServerState, merge
 from privet.components.train.work import choose_xla
 
 _GROUPS, _LARGEST_GROUP = 64, 512
@@ -39,8 +31,8 @@ class Cohort(NamedTuple):
     round_number: int
 
 
-class BeamEngine:
-    """Federated averaging in Beam's workers.
+class BeamEngine(ProgramEngine):
+    """Rounds in Beam's workers; see ProgramEngine for the other arguments.
 
     Weights go out and sums come back as files in `folder`, which workers must reach. Noise is
     added by the process that drives the rounds, once the sum is there: workers, the folder and
@@ -48,73 +40,28 @@ class BeamEngine:
 
     Args:
       config: settings.
-      model: the Keras model with its initial weights.
-      store: the clients.
-      query: the DP mechanism; None for the plain mean.
-      seed: of the order of examples.
       make_pipeline: a new Beam pipeline.
       folder: for files that workers read and write.
-      states: folder for what clients keep from round to round.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         *,
-        model: tf.keras.Model,
-        store: ClientStore,
-        query: MeanQuery | None,
-        seed: int,
         make_pipeline: Callable[[], Any],
         folder: str,
         states: str = "",
+        **parts: Any,
     ):
-        self._config, self._store, self._seed = config, store, seed
+        super().__init__(config, states=states, **parts)
         self._make_pipeline = make_pipeline
         self._folder = files.join(folder, f"rounds-{uuid.uuid4().hex}")
         files.make_private_folder(self._folder)
-        self._programs = build_programs(config, model, store.schema, query, len(store))
-        self._update = self._programs.update.load()
         self._job: transforms.Job | None = None
-        self._states: ClientStates | None = None
-        if keeps_state(config):
-            self._states = ClientStates.of(self._programs, states)
-
-    def initialize(self) -> ServerState:
-        """The server state before the first round."""
-        return self._programs.initial
 
     def read(self, cohort: np.ndarray, round_number: int) -> Cohort:
         """Nothing is read here: workers do."""
         return Cohort(cohort, round_number)
-
-    def next(
-        self, state: ServerState, cohort: Cohort, late: Sequence[Late] = ()
-    ) -> tuple[ServerState, dp_accounting.DpEvent]:
-        """A round of the cohort."""
-        partial = self._train(state, cohort)
-        for group in late:
-            stale = self._train(group.state, group.cohort)
-            partial = merge(partial, stale.discounted(group.discount))
-        return self._programs.finish(self._update, state, partial, cohort.positions)
-
-    def weights(self, state: ServerState) -> list[np.ndarray]:
-        """The trainable weights of the global model, in Keras' order."""
-        return list(state.weights)
-
-    def save(self, state: ServerState) -> bytes:
-        """The state as bytes."""
-        return saving.pack(state)
-
-    def restore(self, content: bytes) -> ServerState:
-        """The state that was saved."""
-        return saving.unpack(content, self.initialize())
-
-    def forget_before(self, state: ServerState) -> None:
-        """Removes the states of clients that are no longer needed."""
-        if self._states is not None:
-            assert state.visited is not None
-            self._states.keep_only(state.visited)
 
     def close(self) -> None:
         """Removes the files of the rounds."""
@@ -167,7 +114,7 @@ class BeamEngine:
         block = next(blocks)
         if self._states is not None:
             nobody = np.zeros(block.clients, np.int32)  # that a state was kept of
-            block = self._states.given(block, nobody, nobody)
+            block = self._states.with_states(block, nobody, nobody)
         xla = choose_xla(self._config.xla, self._programs, prepared, block)
         programs = files.join(self._folder, "programs")
         files.write_bytes(programs, pickle.dumps(self._programs))

@@ -23,14 +23,10 @@ from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train.aggregation import build_aggregator
 from privet.components.train.algorithms import build_learning_process, learning_rate
 from privet.components.train.cohort import training_orders
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Late, saving
 from privet.components.train.model import restore_keras, to_functional
-from privet.components.train.optimizer_config import (
-    ScheduleConfig,
-)
+from privet.components.train.optimizer_config import ScheduleConfig
 from privet.components.train.reading import CohortReader
 
 

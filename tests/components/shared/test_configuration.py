@@ -12,9 +12,7 @@ from privet.components.ingest.config import IngestConfig
 from privet.components.push.config import PushConfig
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.validate.config import GateConfig, InfraConfig
 
 

@@ -9,9 +9,7 @@ import pytest
 
 from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared.storage import ClientStore
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.engines import build_engine
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import BeamConfig

@@ -19,10 +19,7 @@ from privet.components.train.accounting import (
     rounds_event,
     value_noise_multiplier,
 )
-from privet.components.train.privacy_config import (
-    AdaptiveClipConfig,
-    PrivacyConfig,
-)
+from privet.components.train.privacy_config import AdaptiveClipConfig, PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
 
 DELTA = 1e-5

@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from privet.components.train.accounting import joint_noise_multiplier, value_noise_multiplier
 from privet.components.train.aggregation import build_aggregator, build_query
-from privet.components.train.privacy_config import (
-    AdaptiveClipConfig,
-)
+from privet.components.train.privacy_config import AdaptiveClipConfig
 
 
 @pytest.fixture(scope="module")

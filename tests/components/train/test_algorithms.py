@@ -7,9 +7,7 @@ import pytest
 import tensorflow as tf
 
 from privet.components.train.algorithms import build_optimizer
-from privet.components.train.optimizer_config import (
-    OptimizerConfig,
-)
+from privet.components.train.optimizer_config import OptimizerConfig
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adagrad", "rmsprop", "yogi"])

@@ -5,12 +5,8 @@ from typing import Any
 import pytest
 
 from privet.components.shared.errors import ConfigError
-from privet.components.train.config import (
-    TrainConfig,
-)
-from privet.components.train.privacy_config import (
-    PrivacyConfig,
-)
+from privet.components.train.config import TrainConfig
+from privet.components.train.privacy_config import PrivacyConfig
 
 GAUSSIAN = {"mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "clip_norm": 0.5}
 

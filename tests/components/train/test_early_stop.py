@@ -2,9 +2,7 @@
 
 import pytest
 
-from privet.components.train.config import (
-    EarlyStopConfig,
-)
+from privet.components.train.config import EarlyStopConfig
 from privet.components.train.early_stop import has_stalled
 
 NAN = float("nan")

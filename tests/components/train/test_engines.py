@@ -14,9 +14,7 @@ from privet.components.shared.storage import ClientStore
 from privet.components.train.aggregation import build_query
 from privet.components.train.cohort import training_orders
 from privet.components.train.engines import build_engine
-from privet.components.train.privacy_config import (
-    AdaptiveClipConfig,
-)
+from privet.components.train.privacy_config import AdaptiveClipConfig
 
 pytestmark = pytest.mark.usefixtures("no_worker_left")
 

@@ -9,9 +9,7 @@ from privet.components.shared.noised_statistics import describe, event_of
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.ledger import write_ledger
-from privet.components.train.privacy_config import (
-    PrivacyConfig,
-)
+from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
 
 DELTA = 1e-5

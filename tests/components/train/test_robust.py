@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from privet.components.train.config import (
-    RobustConfig,
-)
+from privet.components.train.config import RobustConfig
 from privet.components.train.robust import robust_mean
 
 HONEST = np.array([[1.0, -1], [2, -2], [3, -3], [4, -4], [5, -5]], np.float32)

@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError
-from privet.components.train.privacy_config import (
-    SamplingConfig,
-)
+from privet.components.train.privacy_config import SamplingConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, build_sampler
 
 CLIENTS = 1000

@@ -64,9 +64,7 @@ def test_engine_closes_although_interrupts_are_ignored(store_of: Any, two_client
 import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)
 import tensorflow as tf
 from privet.components.shared.storage import ClientStore
-from privet.components.train.config import (
-    TrainConfig,
-)
+from privet.components.train.config import TrainConfig
 from privet.components.train.engines import build_engine
 x = tf.keras.Input((2,))
 engine = build_engine(

@@ -1,0 +1,91 @@
+"""What the engines that run compiled programs have in common: all but who calls them."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import dp_accounting
+import numpy as np
+import tensorflow as tf
+
+from privet.components.shared.storage import ClientStore
+from privet.components.train.aggregation import MeanQuery
+from privet.components.train.client_states import ClientStates
+from privet.components.train.client_update import keeps_state
+from privet.components.train.config import TrainConfig
+from privet.components.train.engines import Late, saving
+from privet.components.train.round import Partial, ServerState, build_programs, merge
+
+
+class ProgramEngine(abc.ABC):
+    """Rounds by the compiled functions of round.py.
+
+    Args:
+      config: settings.
+      model: the Keras model with its initial weights.
+      store: the clients.
+      query: the DP mechanism; None for the plain mean.
+      seed: of the order of examples.
+      states: folder for what clients keep from round to round.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        model: tf.keras.Model,
+        store: ClientStore,
+        query: MeanQuery | None,
+        seed: int,
+        states: str,
+    ):
+        self._config, self._store, self._seed = config, store, seed
+        self._programs = build_programs(config, model, store.schema, query, len(store))
+        self._update = self._programs.update.load()
+        self._states: ClientStates | None = None
+        if keeps_state(config):
+            self._states = ClientStates.of(self._programs, states)
+
+    def initialize(self) -> ServerState:
+        """The server state before the first round."""
+        return self._programs.initial
+
+    @abc.abstractmethod
+    def read(self, cohort: np.ndarray, round_number: int) -> Any:
+        """Begins to read a cohort; gives something with its `positions`."""
+
+    def next(
+        self, state: ServerState, cohort: Any, late: Sequence[Late] = ()
+    ) -> tuple[ServerState, dp_accounting.DpEvent]:
+        """A round of the cohort, and of clients that report late."""
+        partial = self._train(state, cohort)
+        for group in late:
+            stale = self._train(group.state, group.cohort)
+            partial = merge(partial, stale.discounted(group.discount))
+        return self._programs.finish(self._update, state, partial, cohort.positions)
+
+    def weights(self, state: ServerState) -> list[np.ndarray]:
+        """The trainable weights of the global model, in Keras' order."""
+        return list(state.weights)
+
+    def save(self, state: ServerState) -> bytes:
+        """The state as bytes."""
+        return saving.pack(state)
+
+    def restore(self, content: bytes) -> ServerState:
+        """The state that was saved."""
+        return saving.unpack(content, self.initialize())
+
+    def forget_before(self, state: ServerState) -> None:
+        """Removes the states of clients that are no longer needed."""
+        if self._states is not None:
+            assert state.visited is not None
+            self._states.keep_only(state.visited)
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends what was started."""
+
+    @abc.abstractmethod
+    def _train(self, state: ServerState, cohort: Any) -> Partial:
+        """The sum over a cohort, which may be empty."""
