@@ -26,13 +26,9 @@ class Process:
 
     It takes its orders from a pipe, so nobody else can give it any, and lives as long as the pipe:
     it ends with its parent, however that ends.
-
-    Args:
-      sharers: how many of them share the cores of this machine.
     """
 
-    def __init__(self, sharers: int):
-        threads = max(1, (os.cpu_count() or 1) // sharers)
+    def __init__(self) -> None:
         level = max(logging.WARNING, logging.getLogger().getEffectiveLevel())
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "privet.pipeline.workers", str(level)],
@@ -40,7 +36,6 @@ class Process:
             stdout=subprocess.PIPE,
             text=True,
             env={
-                "TF_NUM_INTRAOP_THREADS": str(threads),
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             },
@@ -114,7 +109,7 @@ class Processes:
         """
         with self._lock:
             self._running = [process for process in self._running if process.end() is None]
-            started = [Process(sharers=count) for _ in range(count - len(self._running))]
+            started = [Process() for _ in range(count - len(self._running))]
             self._running += started
             for process in started:
                 process.wait_until_ready()

@@ -82,8 +82,7 @@ def test_end_of_a_process_ends_the_pipeline_and_the_next_one_runs(
 
 def test_process_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     PROCESSES.close()
-    monkeypatch.setattr(sys, "path", [])  # so the process does not find Privet
-    monkeypatch.chdir("/")
+    monkeypatch.setattr(sys, "executable", "false")  # the command that fails, whatever it is told
     with pytest.raises(PipelineError, match=r"ended with exit code 1.* before it could work"):
         PROCESSES.ensure(1)
 
