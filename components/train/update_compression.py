@@ -29,7 +29,7 @@ def quantized(record: Any, bits: int, seed: Any) -> Any:
     def decoded(index: int, value: Any) -> Any:
         least = tf.reduce_min(value)
         distance = (tf.reduce_max(value) - least) / most
-        own = tf.random.experimental.stateless_fold_in(seed, index)
+        own = seed + tf.constant([0, index], seed.dtype)
         # Whole numbers of a named algorithm are the same with and without XLA; fractions are not.
         drawn = tf.random.stateless_uniform(value.shape, own, None, None, tf.int32, alg="philox")
         chance = tf.cast(tf.bitwise.bitwise_and(drawn, _MASK), tf.float32) / (_MASK + 1)

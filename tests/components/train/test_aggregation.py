@@ -180,7 +180,7 @@ def test_adaptive_noise_has_the_planned_moments_on_values_and_count() -> None:
     nobody = query.initial_sample_state([tf.zeros(SIZE)])
     clips = []
     for seed in range(400):
-        with query.seeded(tf.constant([seed, 1], tf.int64)):
+        with query.seeded(tf.constant([[seed, 1], [seed, 2]], tf.int64)):
             (mean,), after, event = query.get_noised_result(nobody, state)
         clips.append(float(query.derive_metrics(after)["clip"]))
         if seed < 3:
@@ -191,6 +191,21 @@ def test_adaptive_noise_has_the_planned_moments_on_values_and_count() -> None:
     counts = (np.log(CLIP) - np.log(clips)) / 0.2 * 100.0
     assert np.std(counts) == pytest.approx(2.0, rel=7 / np.sqrt(2 * 400))
     assert abs(np.mean(counts)) < 7 * 2.0 / np.sqrt(400)
+
+
+@pytest.mark.parametrize("bit", [0, 31, 32, 63])
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_bit_of_a_seed_makes_other_noise(half: int, bit: int) -> None:
+    query = build_query(1.0, 1.0, 1.0)
+    drawn = []
+    for flipped in (0, 1):
+        seeds = np.array([[12345, -678]], np.int64)
+        seeds[0, half] ^= np.array(flipped << bit, np.uint64).astype(np.int64)
+        with query.seeded(tf.constant(seeds)):
+            state = query.initial_global_state()
+            (mean,), _, _ = query.get_noised_result([tf.zeros(SIZE)], state)
+        drawn.append(mean.numpy())
+    assert abs(np.corrcoef(drawn)[0, 1]) < 7 / np.sqrt(SIZE)
 
 
 def test_plain_mean_counts_every_client_once(aggregate: Any) -> None:

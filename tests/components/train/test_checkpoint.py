@@ -124,7 +124,7 @@ def test_journal_with_a_gap_is_refused(tmp_path: Path) -> None:
     started(tmp_path, 3)
     (tmp_path / NAME / "journal" / "0000000002").unlink()
 
-    with pytest.raises(PrivacyError, match=r"no entry 0000000002, but later ones"):
+    with pytest.raises(PrivacyError, match=r"no entry 0000000002, but others"):
         open_state(tmp_path)
 
 
@@ -137,14 +137,19 @@ def test_second_process_of_the_same_run_is_stopped_before_it_draws_noise(tmp_pat
     assert open_state(tmp_path).started == 2
 
 
-def test_other_runs_are_removed_when_one_has_finished(tmp_path: Path) -> None:
-    started(tmp_path, 1)
+def test_of_other_runs_only_the_journal_stays_when_one_has_finished(tmp_path: Path) -> None:
+    started(tmp_path, 3).save(Checkpoint(ROUNDS, 2, [b"state"]))
+    (tmp_path / NAME / "client_states").mkdir()
+    (tmp_path / NAME / "client_states" / "0-1").touch()
     later = open_state(tmp_path, name=OTHER)
     (tmp_path / "someone else's").mkdir()
-    assert (tmp_path / NAME).exists()
-    later.remove_others()
+    assert later.rounds_of_others() == 3
+    later.clear_others()
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == [OTHER, "someone else's"]
+    assert later.rounds_of_others() == 3
+    assert [path.name for path in (tmp_path / NAME).iterdir() if any(path.iterdir())] == ["journal"]
+    assert (tmp_path / "someone else's").exists()
+    assert open_state(tmp_path).rounds_of_others() == 0
 
 
 def test_fingerprint_tells_settings_and_clients_apart(

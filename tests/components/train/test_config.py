@@ -95,6 +95,17 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
             "corrects plain gradient steps",
         ),
         ({"algorithm": "scaffold", "weight_by": "examples"}, "weighs clients equally"),
+        ({"algorithm": "scaffold", "update_bits": 8}, "exact control variates"),
+        ({"simulation": {"late_rate": 0.1, "late_discount": 0}}, r"must lie in \(0, 1\]"),
+        ({"simulation": {"late_discount": 0.7}}, "is for late_rate, which is 0"),
+        (
+            {"client_optimizer": {"learning_rate": 1, "schedule": {"warmup_rounds": 31}}},
+            "client_optimizer.schedule.warmup_rounds=31 exceeds rounds=30",
+        ),
+        (
+            {"client_optimizer": {"learning_rate": 1, "schedule": {"final": 0.5}}},
+            "final=0.5 applies to kind=linear and cosine only, not to constant",
+        ),
         ({"algorithm": "scaffold", "engine": "tff"}, "engine=tff has no algorithm=scaffold"),
         (
             {"algorithm": "scaffold", "robust_aggregation": {"kind": "median"}},
@@ -116,7 +127,7 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ),
         (
             {"client_optimizer": {"learning_rate": 1, "schedule": {"decay": 0.5}}},
-            "applies to kind=exponential only, not to constant",
+            "apply to kind=exponential only, not to constant",
         ),
         (
             {"client_optimizer": {"learning_rate": 1, "schedule": {"kind": "cosine", "final": 2}}},
@@ -154,6 +165,7 @@ def test_training_refuses(values: dict[str, Any], message: str) -> None:
         ({"robust_aggregation": {"kind": "median"}}, "how far one client moves it is not known"),
         ({"asynchronous": {"buffer_size": 3, "concurrency": 9}}, "in a round several times"),
         ({"simulation": {"late_rate": 0.1}}, "in a round several times"),
+        ({"engine": "tff"}, "draws a round's noise from 32 random bits"),
     ],
 )
 def test_what_no_epsilon_covers_is_refused_with_privacy(

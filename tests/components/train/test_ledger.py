@@ -8,7 +8,9 @@ import pytest
 from privet.components.shared.noised_statistics import describe, event_of
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.train.accounting import Accountant, rounds_event
+from privet.components.train.config import SimulationConfig
 from privet.components.train.ledger import write_ledger
+from privet.components.train.participation import Cohorts
 from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
 
@@ -43,6 +45,7 @@ def ledger(
     return write_ledger(
         config,
         sampler,
+        Cohorts(sampler, SimulationConfig(), seed=None),
         accountant,
         noise_multiplier=noise or 0.0,
         rounds=rounds,

@@ -81,6 +81,8 @@ class Subclassed(tf.keras.Model):
             3,
             "is a BatchNormalization",
         ),
+        (one_input(lambda: layers.Dropout(0.1, seed=3)), {"x": 2}, 3, "has seed=3: client after"),
+        (one_input(lambda: layers.Dropout(0.1)), {"x": 2}, 3, None),
         (ends_in(layers.Flatten, units=3), {"x": 2}, 3, None),
         (one_input(trainable=False), {"x": 2}, 3, "has no trainable weights"),
         (one_input(kernel_regularizer="l2"), {"x": 2}, 3, "adds losses of its own"),

@@ -30,6 +30,22 @@ def test_late_clients_report_in_the_following_round_and_lost_ones_never() -> Non
         assert abs(len(found.clients) - 10_000 * share) < 6 * deviation
 
 
+def test_in_a_private_run_no_seed_says_who_drops_out(train_config: Any) -> None:
+    """By a seed and the place in a cohort, one client less would change who else reports."""
+    privacy = {"mechanism": "gaussian", "delta": 1e-5, "clip_norm": 1, "noise_multiplier": 1}
+    config = train_config(privacy=privacy, simulation={"dropout_rate": 0.5})
+    one, other = (build_participation(config, AllClients(1000), seed=1) for _ in range(2))
+    kept = [set(each.parts(1)[0].clients.tolist()) for each in (one, other)]
+    assert kept[0] != kept[1]
+    assert one.expected_reports == 500
+
+
+def test_more_clients_at_a_time_than_there_are_is_refused(train_config: Any) -> None:
+    config = train_config(asynchronous={"buffer_size": 2, "concurrency": 30})
+    with pytest.raises(ConfigError, match=r"concurrency=30 exceeds the 20 clients in train"):
+        build_participation(config, AllClients(20), 0)
+
+
 def test_parts_are_a_function_of_the_round() -> None:
     config = AsynchronousConfig(buffer_size=5, concurrency=20)
     simulation = SimulationConfig(dropout_rate=0.1, late_rate=0.1)

@@ -112,13 +112,10 @@ def test_calibrated_run_takes_all_its_rounds(place: Path, train_config: Any) -> 
     assert result.ledger["sampling"]["kind"] == "all"
 
 
-@pytest.mark.parametrize("engine", ["compiled", "tff"])
-def test_adaptive_clipping_is_accounted_with_its_count(
-    place: Path, train_config: Any, engine: str
-) -> None:
+def test_adaptive_clipping_is_accounted_with_its_count(place: Path, train_config: Any) -> None:
     adaptive = {"target_quantile": 0.7, "learning_rate": 0.3, "count_noise": 4.0}
     privacy = {**GAUSSIAN, "noise_multiplier": 3.0, "adaptive_clip": adaptive}
-    ledger = run(place, train_config(rounds=2, privacy=privacy, engine=engine)).ledger
+    ledger = run(place, train_config(rounds=2, privacy=privacy)).ledger
 
     assert ledger["epsilon"] == epsilon_of(rounds_event(AllClients(4), 3.0, 2), 1e-5)
     assert ledger["mechanism"]["noise_multiplier"] == 3.0
