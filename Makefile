@@ -26,8 +26,8 @@ data: $(DATA) ## write the examples' data
 run: setup ## run the main job on real data (CONFIG=examples/.../config.yaml for another)
 	$(BIN)/privet run $(CONFIG)
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+test: setup ## run all tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup ## lint, format and types
 	$(BIN)/ruff check .

@@ -304,9 +304,9 @@ def _update_plain(
     updated = _step(config, state, mean, rate, share)
     # Of nobody there is no mean: momentum must not move the model either.
     somebody = total.weight > 0
-    kept = tf.nest.map_structure(lambda new, old: tf.where(somebody, new, old), updated, state)
-    # (But TFF's Mime Lite takes the gradient of nobody for zero.)
-    return kept._replace(algorithm=updated.algorithm), event
+    return tf.nest.map_structure(
+        lambda new, old: tf.where(somebody, new, old), updated, state
+    ), event
 
 
 def _step(config: TrainConfig, state: _Tensors, mean: Any, rate: Any, share: Any) -> _Tensors:

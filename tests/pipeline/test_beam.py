@@ -85,7 +85,7 @@ def test_mistake_is_explained(values: dict, wanted: str) -> None:
         ([], "auto"),
         (["beam.workers=2"], "auto"),
         (["beam.runner=flink", f"beam.options={list(POOL)}"], "beam"),
-        (["beam.runner=flink", f"beam.options={list(POOL)}", "train.engine=tff"], "tff"),
+        (["beam.runner=flink", f"beam.options={list(POOL)}", "train.engine=compiled"], "compiled"),
     ],
     ids=str,
 )

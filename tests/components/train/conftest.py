@@ -91,6 +91,13 @@ def no_worker_left() -> Iterator[None]:
     assert set(workers()) == before
 
 
+@pytest.fixture
+def own_workers() -> Callable[[], set[int]]:
+    """TFF workers that a test has started; others of this process are not its own."""
+    before = set(workers())
+    return lambda: set(workers()) - before
+
+
 def workers() -> list[int]:
     return [
         child.pid

@@ -136,11 +136,17 @@ def stores(
 
 
 def cohorts(config: Any, store: ClientStore) -> list[list[int]]:
-    """Those of the rounds. TFF's Mime Lite does not get over a gradient that is not finite."""
+    """Those of the rounds.
+
+    TFF's Mime Lite gets over neither a gradient that is not finite nor an empty cohort, whose mean
+    gradient it takes for one: from then on its weights stay as they are. So the one is left out and
+    the other comes last.
+    """
     if config.algorithm != "mime_lite":
         return COHORTS
     ids = [reference.client_id for reference in store]
-    return [[place for place in cohort if ids[place] != "not finite"] for cohort in COHORTS]
+    finite = [[place for place in cohort if ids[place] != "not finite"] for cohort in COHORTS]
+    return sorted(finite, key=len, reverse=True)
 
 
 def run(

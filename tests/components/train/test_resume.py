@@ -325,8 +325,20 @@ def test_changed_run_starts_anew_and_the_old_state_goes_when_it_has_finished(
     _, told = place.run(config)
 
     assert told == [1, 2, 3, 4]
-    (kept,) = place.state.iterdir()
-    assert kept != old
+    kept = [path for path in place.state.iterdir() if any(path.glob("checkpoint-*"))]
+    assert len(kept) == 1
+    assert kept != [old]
+
+
+def test_ledger_tells_of_the_noised_rounds_of_other_runs_in_the_same_place(
+    place: Place, config_of: Any
+) -> None:
+    place.kill(config_of(rounds=4, privacy=GAUSSIAN), 3)
+    for _ in range(2):  # what it tells is not forgotten when a run has finished
+        ledger = place.run(config_of(rounds=2, privacy=GAUSSIAN))[0].ledger
+        assert ledger["rounds_counted"] == 2
+        (told,) = (text for text in ledger["not_covered"] if "noised rounds of other runs" in text)
+        assert told.startswith("3 ")
 
 
 def test_model_that_changed_behind_its_file_is_told(place: Place, config_of: Any) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from privet.components.train.engines import build_engine
@@ -15,7 +14,9 @@ pytestmark = pytest.mark.usefixtures("no_worker_left")
 
 
 @pytest.fixture
-def engine(train_config: Any, linear_model: Any, store_of: Any, two_clients: Any) -> Iterator[Any]:
+def engine(
+    own_workers: Any, train_config: Any, linear_model: Any, store_of: Any, two_clients: Any
+) -> Iterator[Any]:
     engine = build_engine(
         train_config(engine="tff"),
         model=linear_model(),
@@ -47,13 +48,12 @@ def test_model_works_after_the_engine_was_built(
     assert linear_model()(np.array([[2.0, 4.0]])).numpy().item() == pytest.approx(0.1)
 
 
-def test_closed_engine_leaves_no_worker_process(engine: Any) -> None:
+def test_closed_engine_leaves_no_worker_process(own_workers: Any, engine: Any) -> None:
     engine.next(engine.initialize(), engine.read(np.arange(2), 1))
-    assert any("worker_binary" in c.name() for c in psutil.Process().children(recursive=True))
+    assert own_workers()
     engine.close()
 
-    left = [c for c in psutil.Process().children(recursive=True) if "worker_binary" in c.name()]
-    assert left == []
+    assert not own_workers()
     engine.close()  # closing twice is harmless
 
 
