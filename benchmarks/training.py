@@ -88,15 +88,17 @@ class Rounds:
         beam: Mapping[str, Any] | None = None,
         **settings: Any,
     ):
-        config = TrainConfig.from_mapping({"privacy": PRIVACY, **settings})
+        privacy = settings.pop("privacy", PRIVACY)
+        noise = privacy.get("noise_multiplier")
+        if settings.get("engine") == "tff":  # refused with privacy; the query clips all the same
+            privacy = {"mechanism": "none"}
+        config = TrainConfig.from_mapping({"privacy": privacy, **settings})
         self._draw, self._number = draw, 0
         self.engine: Engine = build_engine(
             config,
             model=model,
             store=store,
-            query=build_query(0.5, config.privacy.noise_multiplier, float(len(draw(1))))
-            if config.privacy.noise_multiplier
-            else None,
+            query=build_query(0.5, noise, float(len(draw(1)))) if noise else None,
             seed=0,
             **(beam or {}),
         )
