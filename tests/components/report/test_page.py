@@ -77,6 +77,18 @@ def test_ledger_is_shown_with_assumptions_and_what_is_not_covered(private_run: R
         assert words in text
 
 
+def test_ledger_tells_of_lost_rounds_and_of_a_clip_norm_that_moves(facts: dict[str, Any]) -> None:
+    plain = readable(render(RunFacts(**facts)))
+    assert "Rounds counted" not in plain
+    assert "Clip norm follows" not in plain
+
+    facts["ledger"] |= {"rounds_counted": facts["ledger"]["rounds"] + 2}
+    facts["ledger"]["mechanism"]["adaptive_clip"] = {"target_quantile": 0.7}
+    told = readable(render(RunFacts(**facts)))
+    assert f"Rounds counted {facts['ledger']['rounds'] + 2}" in told
+    assert "Clip norm 0.5 at first Clip norm follows quantile 0.7" in told
+
+
 def test_levers_show_noise_compression_and_bytes(private_run: RunFacts) -> None:
     text = readable(render(private_run))
     for words in (
