@@ -82,11 +82,13 @@ def test_ledger_tells_of_lost_rounds_and_of_a_clip_norm_that_moves(facts: dict[s
     assert "Rounds counted" not in plain
     assert "Clip norm follows" not in plain
 
+    facts["history"] |= {"algorithm": "fed_avg"}
     facts["ledger"] |= {"rounds_counted": facts["ledger"]["rounds"] + 2}
     facts["ledger"]["mechanism"]["adaptive_clip"] = {"target_quantile": 0.7}
     told = readable(render(RunFacts(**facts)))
     assert f"Rounds counted {facts['ledger']['rounds'] + 2}" in told
     assert "Clip norm 0.5 at first Clip norm follows quantile 0.7" in told
+    assert "Algorithm fed_avg Rounds 30" in told
 
 
 def test_levers_show_noise_compression_and_bytes(private_run: RunFacts) -> None:
