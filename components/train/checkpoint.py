@@ -135,33 +135,29 @@ class Checkpoints:
 
     def rounds_of_others(self) -> int:
         """Noised rounds that runs with another fingerprint have started."""
-        return sum(
-            sum(1 for name in files.names(files.join(other, "journal")) if _ENTRY.fullmatch(name))
-            for other in self._others()
-        )
+        return sum(self._others().values())
 
     def clear_others(self) -> None:
-        """Removes what runs with another fingerprint have left, but for their journals."""
-        for other in self._others():
-            for name in files.names(other):
-                files.remove(files.join(other, name))
-            for name in files.folders(other):
-                if name != "journal":
-                    files.remove_folder(files.join(other, name))
+        """Removes what runs with another fingerprint have left, unless they have spent something.
 
-    def _others(self) -> list[str]:
-        return [
-            files.join(self._state, name)
-            for name in files.folders(self._state)
-            if _FINGERPRINT.fullmatch(name) and name != self._fingerprint
-        ]
+        The others stay whole: who goes back to one of them finds its result, and spends no more.
+        """
+        for other, rounds in self._others().items():
+            if not rounds:
+                files.remove_folder(other)
+
+    def _others(self) -> dict[str, int]:
+        """Folders of other runs, and how many noised rounds each has started."""
+        names = (name for name in files.folders(self._state) if name != self._fingerprint)
+        others = [files.join(self._state, name) for name in names if _FINGERPRINT.fullmatch(name)]
+        return {other: len(_entries(files.join(other, "journal"))) for other in others}
 
     def _paths(self) -> list[str]:
         names = filter(_CHECKPOINT.fullmatch, files.names(self.folder))
         return [files.join(self.folder, name) for name in names]
 
     def _read_journal(self) -> int:
-        entries = [int(name) for name in files.names(self._journal) if _ENTRY.fullmatch(name)]
+        entries = _entries(self._journal)
         if entries != list(range(1, len(entries) + 1)):
             missing = min(set(range(1, len(entries) + 1)) - set(entries))
             raise PrivacyError(
@@ -169,6 +165,11 @@ class Checkpoints:
                 "not known. Put the whole folder back as it was."
             )
         return len(entries)
+
+
+def _entries(journal: str) -> list[int]:
+    """The numbers of a journal's entries."""
+    return [int(name) for name in files.names(journal) if _ENTRY.fullmatch(name)]
 
 
 def fingerprint_of(examples: str, *parts: str) -> str:

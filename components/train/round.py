@@ -265,7 +265,7 @@ def build_programs(
         raise ModelError(
             "the model uses fused batch normalization, which TensorFlow 2.14 cannot run safely in "
             "the engines compiled and beam. Use tf.keras.layers.LayerNormalization or "
-            "GroupNormalization, or set train.engine: tff."
+            "GroupNormalization (or, without privacy, set train.engine: tff)."
         )
     visited = np.zeros(population, np.int32) if keeps_state(config) else None
     return Programs(

@@ -67,8 +67,8 @@ def run_training(
       progress: is told of every finished round.
       make_pipeline, folder: what the `beam` engine needs; see engines.build_engine. By default
         a temporary folder of this machine.
-      state: folder for checkpoints of this and only the latest other run, and for the journal of
-        noised rounds; a run that finds its own goes on. None to keep nothing.
+      state: folder for checkpoints and the journal of noised rounds; a run that finds its own goes
+        on. What runs without privacy have left there is removed at the end. None to keep nothing.
       version: of what decides the result beside the other arguments: source code, initial weights.
 
     Raises:

@@ -55,7 +55,7 @@ def choose_xla(
     plain(prepared, sample)
     if _seconds(plain, prepared, sample) < _SLOW_BATCH:
         sample = block.head(_PROBE_BATCHES)
-    problem = _problem(plain, compiled, prepared, sample)
+    problem = _problem(programs, plain, compiled, prepared, sample)
     if problem and setting == "on":
         raise ModelError(f"train.xla=on, but {problem}. Set train.xla: auto or off.")
     if problem:
@@ -68,7 +68,9 @@ def choose_xla(
     return fast < slow
 
 
-def _problem(plain: Work, compiled: Work, prepared: Arrays, block: Block) -> str | None:
+def _problem(
+    programs: Programs, plain: Work, compiled: Work, prepared: Arrays, block: Block
+) -> str | None:
     """Why XLA's program cannot stand in for the other one, if so.
 
     It is tried on batches that are half full, and so padded.
@@ -82,8 +84,11 @@ def _problem(plain: Work, compiled: Work, prepared: Arrays, block: Block) -> str
     wanted = plain(prepared, half)
     *updates, _ = (np.abs(part).max(initial=0) for part in wanted.total)  # the last: the weight
     rounding = 1e-5 * max(updates)
+    # Where updates are rounded at random, the least difference can lead to the next level.
+    enough = 1.0 if programs.config.update_bits is None else 0.99
     for a, b in zip(wanted.total, got.total, strict=True):
-        if not np.allclose(a, b, rtol=1e-3, atol=rounding + 1e-3 * np.abs(a).max(initial=0)):
+        near = np.isclose(a, b, rtol=1e-3, atol=rounding + 1e-3 * np.abs(a).max(initial=0))
+        if a.size and near.mean() < enough:
             return (
                 "the model's output for an example depends on the other examples of the batch, "
                 "which XLA's program pads"

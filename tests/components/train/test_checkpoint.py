@@ -137,19 +137,19 @@ def test_second_process_of_the_same_run_is_stopped_before_it_draws_noise(tmp_pat
     assert open_state(tmp_path).started == 2
 
 
-def test_of_other_runs_only_the_journal_stays_when_one_has_finished(tmp_path: Path) -> None:
+def test_of_other_runs_those_stay_that_have_spent_something(tmp_path: Path) -> None:
     started(tmp_path, 3).save(Checkpoint(ROUNDS, 2, [b"state"]))
-    (tmp_path / NAME / "client_states").mkdir()
-    (tmp_path / NAME / "client_states" / "0-1").touch()
+    open_state(tmp_path, name="2" * 32, private=False).save(Checkpoint(ROUNDS, 0, [b"state"]))
     later = open_state(tmp_path, name=OTHER)
     (tmp_path / "someone else's").mkdir()
     assert later.rounds_of_others() == 3
     later.clear_others()
 
     assert later.rounds_of_others() == 3
-    assert [path.name for path in (tmp_path / NAME).iterdir() if any(path.iterdir())] == ["journal"]
-    assert (tmp_path / "someone else's").exists()
-    assert open_state(tmp_path).rounds_of_others() == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, OTHER, "someone else's"]
+    again = open_state(tmp_path)
+    assert (again.started, again.rounds_of_others()) == (3, 0)
+    assert again.load() is not None
 
 
 def test_fingerprint_tells_settings_and_clients_apart(

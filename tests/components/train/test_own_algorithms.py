@@ -197,3 +197,25 @@ def test_states_of_clients_are_cleared_up_and_checked(tmp_path: Path) -> None:
     (tmp_path / "4-1").write_bytes(b"1234")
     with pytest.raises(StoreError, match="holds 4 bytes, wanted 8: it is damaged"):
         states.read(np.array([4]), np.array([1]))
+
+
+def test_levels_that_rounding_moves_do_not_keep_xla_from_a_model(
+    make_engine: Any, train_config: Any, store_of: Any, schema_of: Any, client: Any
+) -> None:
+    """Of very many values a few fall on another level when they differ in the last bit."""
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(16, 5)).astype(np.float32)
+    labels = generator.normal(size=16).astype(np.float32)
+    store = store_of([client("a", labels, dtype="float32", x=x)], schema_of({"x": 5}, None))
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [tf.keras.Input((5,)), layers.Dense(20_000, "tanh"), layers.Dense(1)]
+    )
+    rate = {"learning_rate": 1e-4}
+    config = train_config(
+        engine="compiled", xla="on", update_bits=4, batch_size=4, client_optimizer=rate
+    )
+    engine = make_engine(config, model=model, store=store, query=None, seed=SEED)
+    engine.next(engine.initialize(), engine.read(np.arange(1), 1))  # raises no ModelError

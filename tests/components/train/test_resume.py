@@ -339,6 +339,9 @@ def test_ledger_tells_of_the_noised_rounds_of_other_runs_in_the_same_place(
         assert ledger["rounds_counted"] == 2
         (told,) = (text for text in ledger["not_covered"] if "noised rounds of other runs" in text)
         assert told.startswith("3 ")
+    first, rounds = place.run(config_of(rounds=4, privacy=GAUSSIAN))
+    assert rounds == [3, 4]
+    assert first.ledger["rounds_counted"] == 5
 
 
 def test_model_that_changed_behind_its_file_is_told(place: Place, config_of: Any) -> None:
