@@ -323,7 +323,7 @@ def whole_loop(folder: str, quick: bool) -> list[dict[str, Any]]:
             mechanism=loop.Mechanism(20.0, Accountant(1e-5), None),
             evaluate=lambda _: {},
             progress=lambda _: None,
-            examples=store.example_counts(),
+            example_counts=store.example_counts(),
             checkpoints=checkpoints,
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientData
-from privet.components.train.cohort import client_seeds, training_orders
+from privet.components.train.client_order import client_seeds, training_orders
 from privet.components.train.config import TrainConfig
 
 _BLOCK_BYTES = 32 << 20

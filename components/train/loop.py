@@ -77,7 +77,7 @@ def train(
     mechanism: Mechanism | None,
     evaluate: Callable[[Sequence[np.ndarray]], dict[str, float]],
     progress: Callable[[Round], None],
-    examples: np.ndarray,
+    example_counts: np.ndarray,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains for the configured rounds, until the budget allows no further one, or early_stop.
@@ -93,7 +93,7 @@ def train(
       mechanism: the DP mechanism that the engine's aggregator applies; None without privacy.
       evaluate: metrics of weights on held-out clients.
       progress: is told of every finished round.
-      examples: int64 [clients], how many examples each client's steps take in a round.
+      example_counts: int64 [clients], how many examples each client's steps take in a round.
       checkpoints: of this run; None to keep nothing.
 
     Raises:
@@ -142,7 +142,7 @@ def train(
         if mechanism and (number == 1 or number % spacing == 0 or ends):
             epsilon = mechanism.accountant.epsilon()
         drawn = np.concatenate([part.clients for part, _ in (first, *others)])
-        taken = None if secret else int(examples[drawn].sum())
+        taken = None if secret else int(example_counts[drawn].sum())
         seconds = time.monotonic() - started
         rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation, taken))
         progress(rounds[-1])

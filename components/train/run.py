@@ -17,8 +17,8 @@ from privet.components.shared.user_code import load_function
 from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
 from privet.components.train.checkpoint import Checkpoints, fingerprint_of
+from privet.components.train.client_order import examples_taken
 from privet.components.train.client_states import states_folder
-from privet.components.train.cohort import examples_taken
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import build_engine
 from privet.components.train.held_out import build_evaluation
@@ -123,7 +123,7 @@ def run_training(
             mechanism=mechanism,
             evaluate=build_evaluation(model, ClientStore(examples, "eval")),
             progress=progress,
-            examples=examples_taken(store.example_counts(), config),
+            example_counts=examples_taken(store.example_counts(), config),
             checkpoints=checkpoints,
         )
     assign_weights(model, trained.weights)

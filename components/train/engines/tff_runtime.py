@@ -22,7 +22,7 @@ from privet.components.shared.prefetch import prefetched
 from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train.aggregation import build_aggregator
 from privet.components.train.algorithms import build_learning_process, learning_rate
-from privet.components.train.cohort import training_orders
+from privet.components.train.client_order import training_orders
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Late, saving
 from privet.components.train.model import restore_keras, to_functional

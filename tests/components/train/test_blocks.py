@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from privet.components.shared.storage import ClientData
 from privet.components.train import blocks
 from privet.components.train.blocks import Block, pack, read_blocks
-from privet.components.train.cohort import training_orders
+from privet.components.train.client_order import training_orders
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from privet.components.shared.errors import ModelError, StoreError
 from privet.components.shared.storage import ClientStore
 from privet.components.train.aggregation import build_query
-from privet.components.train.cohort import training_orders
+from privet.components.train.client_order import training_orders
 from privet.components.train.engines import build_engine
 from privet.components.train.privacy_config import AdaptiveClipConfig
 

@@ -81,7 +81,7 @@ def run(
         mechanism=mechanism,
         evaluate=lambda weights: {"accuracy": float(weights[0][0])},
         progress=told.append,
-        examples=EXAMPLES,
+        example_counts=EXAMPLES,
     )
     return trained, engine, told
 
@@ -165,7 +165,7 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
             mechanism=Mechanism(2.0, Accountant(DELTA, statistics), budget),
             evaluate=lambda weights: {},
             progress=lambda told: None,
-            examples=EXAMPLES,
+            example_counts=EXAMPLES,
         )
         return [one.epsilon for one in trained.rounds if one.epsilon is not None]
 
@@ -268,7 +268,7 @@ def test_early_stop_ends_training_and_says_so_unless_the_budget_did(train_config
             mechanism=Mechanism(20.0, Accountant(DELTA), budget),
             evaluate=lambda weights: {"loss": float(weights[0][0])},
             progress=lambda told: None,
-            examples=EXAMPLES,
+            example_counts=EXAMPLES,
         )
         assert trained.rounds[-1].epsilon == spent(len(trained.rounds))
         return len(trained.rounds), trained.rounds_allowed, trained.ended_by

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import StoreError
+from privet.components.train.client_order import training_orders
 from privet.components.train.client_states import ClientStates
-from privet.components.train.cohort import training_orders
 from privet.components.train.engines import Late
 
 RATE, SERVER_RATE, BATCH, EPOCHS, SEED = 0.05, 0.5, 2, 2, 4

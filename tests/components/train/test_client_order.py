@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privet.components.shared.storage import ClientData
-from privet.components.train.cohort import training_orders
+from privet.components.train.client_order import training_orders
 
 
 def of_size(name: str, examples: int) -> ClientData:
