@@ -345,7 +345,7 @@ def whole_loop(folder: str, quick: bool) -> list[dict[str, Any]]:
             bar=bar,
         )
         for label, which, bar in (
-            (name, "loop", 0.4),
+            (name, "loop", 0.3),
             (f"{name}, a checkpoint and a journal entry in each", "kept", 0.05),
         )
     ]

@@ -1,6 +1,7 @@
 """The `compiled` engine: blocks of clients, each trained by one call of a compiled program."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class CompiledEngine(ProgramEngine):
     def __init__(self, config: TrainConfig, *, store: ClientStore, states: str = "", **parts: Any):
         super().__init__(config, store=store, states=states, **parts)
         self._reader = CohortReader(store)
+        self._readers = ThreadPoolExecutor(max_workers=2)  # of this cohort, and of the next one
         self._work: Work | None = None
 
     def read(self, cohort: np.ndarray, round_number: int) -> Cohort:
@@ -46,10 +48,11 @@ class CompiledEngine(ProgramEngine):
             round_number=round_number,
             row_bytes=self._programs.row_bytes,
         )
-        return Cohort(cohort, prefetched(blocks))
+        return Cohort(cohort, prefetched(blocks, self._readers))
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Ends the threads that read."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
 
     def _train(self, state: ServerState, cohort: Cohort) -> Partial:
         prepared, partial = self._programs.prepare(state), self._programs.nothing
