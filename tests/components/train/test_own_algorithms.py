@@ -175,13 +175,24 @@ def test_quantized_updates_are_near_the_exact_ones_and_equal_on_every_engine(
     assert 0.1 * level < np.abs(quantized[0] - exact)[:30].max() <= level * 1.001
 
 
-def test_range_beyond_float32_counts_as_zero_and_spoils_no_sum(start: Any, store: Any) -> None:
-    engine = start(
-        ENGINES[1], update_bits=8, client_optimizer={"learning_rate": 3e38}, local_epochs=1
-    )
-    before = engine.initialize()
-    after, _ = engine.next(before, engine.read(np.arange(5), 1))
-    assert np.isfinite(flat(engine.weights(after))).all()
+def test_finite_update_of_a_range_beyond_float32_counts_as_zero_and_spoils_no_sum(
+    make_engine: Any, train_config: Any, linear_model: Any, store_of: Any, client: Any
+) -> None:
+    """Its values, of about 2e38 and -2e38, are finite, but not how far they are apart."""
+    far = client("far", [1e30], dtype="float32", x=[[1, -1]])
+    near = client("near", [1.0], dtype="float32", x=[[1, -1]])
+    changes = []
+    for clients in ([near], [near, far]):
+        rate = {"learning_rate": 1e8}
+        config = train_config(update_bits=8, client_optimizer=rate, **ENGINES[1])
+        store = store_of(clients)
+        engine = make_engine(config, model=linear_model(), store=store, query=None, seed=SEED)
+        before = engine.initialize()
+        after, _ = engine.next(before, engine.read(np.arange(len(clients)), 1))
+        changes.append(flat(engine.weights(after)) - flat(engine.weights(before)))
+        engine.close()
+    assert np.abs(changes[0]).min() > 0
+    np.testing.assert_allclose(changes[1], changes[0] / 2, rtol=1e-5)
 
 
 def test_states_of_clients_are_cleared_up_and_checked(tmp_path: Path) -> None:
