@@ -33,22 +33,18 @@ def make_plan(config: PipelineConfig, target_epsilon: float | None = None) -> di
     train = config.train
     privacy = _with_target(train.privacy, target_epsilon)
     schema, clients = survey_data(config.data, beam_arguments(config.beam))
-    private = privacy.mechanism != "none"
+    train = msgspec.structs.replace(train, privacy=privacy)
+    private = privacy.is_private
     sampler = build_sampler(train.sampling, clients, private=private, seed=config.seed)
     participation = build_participation(train, sampler, config.seed)
     before = _statistics_event(config.data, schema)
     noise, epsilon = None, None
     if private:
-        assert privacy.delta is not None  # PrivacyConfig checks it
-        noise = accounting.plan_noise(
-            privacy,
-            sampler,
-            train.rounds,
-            before,
-            expected_reports=participation.expected_reports,
+        account = accounting.open_account(
+            train, sampler.draws, before, expected_reports=participation.expected_reports
         )
-        event = accounting.rounds_event(sampler, noise, train.rounds, before)
-        epsilon = epsilon_of(event, privacy.delta)
+        noise = account.mechanism.noise_multiplier
+        epsilon = account.including(train.rounds).epsilon()
     traffic = traffic_of(train, _weight_shapes(config, schema))
     return {
         "schema": 1,
@@ -97,7 +93,7 @@ def _statistics_plan(data: IngestConfig, released: dp_accounting.DpEvent) -> dic
 def _with_target(privacy: PrivacyConfig, target: float | None) -> PrivacyConfig:
     if target is None:
         return privacy
-    if privacy.mechanism == "none":
+    if not privacy.is_private:
         raise ConfigError("--target-epsilon needs train.privacy.mechanism: gaussian")
     if target <= 0:
         raise ConfigError(f"--target-epsilon={target} must be > 0 (typical: 1 to 8)")

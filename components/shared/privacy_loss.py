@@ -21,9 +21,46 @@ _GRID = 1e-3  # noise multipliers are rounded up to this grid: a stated value is
 _MOST_NOISE = 1e6  # more than this is no use, and no target needs it but one spent already
 
 
-def epsilon_of(event: dp_accounting.DpEvent, delta: float) -> float:
-    """Epsilon of an event by PLD."""
-    return pld.PLDAccountant(RELATION).compose(event).get_epsilon(delta)
+def epsilon_of(event: dp_accounting.DpEvent, delta: float, lost: float = 0.0) -> float:
+    """Epsilon of an event by PLD.
+
+    Args:
+      event: what was released.
+      delta: probability of failure.
+      lost: chance of something else having been released, whatever the data: it is taken from
+        delta (see delta_left).
+    """
+    accountant = pld.PLDAccountant(RELATION).compose(event)
+    return _epsilon(accountant.get_epsilon, delta, lost)
+
+
+def epsilon_by_rdp(event: dp_accounting.DpEvent, delta: float, lost: float = 0.0) -> float:
+    """The same by Rényi DP (Mironov, 2017): an independent, looser bound."""
+    accountant = rdp.RdpAccountant(neighboring_relation=RELATION).compose(event)
+    return _epsilon(accountant.get_epsilon, delta, lost)
+
+
+def delta_left(epsilon: float, delta: float, lost: float) -> float:
+    """What is left of delta for a mechanism that is something else with probability `lost`.
+
+    Let M' equal M but for outcomes of probability lost, under either data set. Then P[M' in O] <=
+    P[M in O] + lost <= e^epsilon P[M in O] + d + lost <= e^epsilon (P[M' in O] + lost) + d + lost
+    (with the second P under the other data set): M' is (epsilon, d + (1 + e^epsilon) lost)-DP
+    if M is (epsilon, d)-DP.
+    """
+    return delta - (1 + math.exp(min(epsilon, 700.0))) * lost if lost else delta
+
+
+def _epsilon(epsilon_at: Callable[[float], float], delta: float, lost: float) -> float:
+    """The least epsilon (almost) that holds with what it leaves of delta; it may be infinite."""
+    epsilon = epsilon_at(delta)
+    while lost:
+        left = delta_left(epsilon, delta, lost)
+        needed = epsilon_at(left) if left > 0 else math.inf
+        if needed <= epsilon or math.isinf(needed):
+            return max(needed, epsilon)
+        epsilon = needed * (1 + 1e-6)
+    return epsilon
 
 
 def in_sequence(*events: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
@@ -51,6 +88,7 @@ def least_noise(
     delta: float,
     *,
     before: dp_accounting.DpEvent = NOTHING,
+    lost: float = 0.0,
     advice: str,
 ) -> float:
     """The least noise multiplier (on a grid) that keeps an event within epsilon.
@@ -62,21 +100,29 @@ def least_noise(
       event: of a noise multiplier.
       epsilon, delta: the target.
       before: what the same clients have spent already; the target covers both.
+      lost: chance of the mechanism being another one; see epsilon_of.
       advice: what to change when nothing reaches the target.
 
     Raises:
       ConfigError: no noise multiplier reaches the target.
     """
 
+    left = delta_left(epsilon, delta, lost)
+    if left <= 0:
+        raise ConfigError(
+            f"cohorts are cut with probability {lost:.2g}, which leaves nothing of delta={delta}. "
+            "Raise train.sampling.max_cohort_size."
+        )
+
     def spent(noise: float) -> float:
-        return epsilon_of(in_sequence(before, event(noise)), delta)
+        return epsilon_of(in_sequence(before, event(noise)), left)
 
     try:
         enough = dp_accounting.calibrate_dp_mechanism(
             lambda: rdp.RdpAccountant(neighboring_relation=RELATION),
             event,
             epsilon,
-            delta,
+            left,
             tol=0.01,
         )
         while spent(enough) > epsilon:  # only what was spent before can make it so
@@ -90,7 +136,7 @@ def least_noise(
             lambda: pld.PLDAccountant(RELATION),
             lambda noise: in_sequence(before, event(noise)),
             epsilon,
-            delta,
+            left,
             dp_accounting.ExplicitBracketInterval(too_little, enough),
             tol=_GRID / 4,
         )

@@ -1,63 +1,110 @@
-"""What the rounds have spent: dp_accounting over the events of the rounds that really ran.
+"""What the rounds have spent: dp_accounting over the rounds that really ran.
 
 Epsilon is computed by privacy loss distributions (see shared/privacy_loss.py) and checked against
-Rényi DP, an independent upper bound. Neighbouring data sets differ in one whole client. Noised
-statistics of ingestion concern the same clients, so they are composed before the first round.
+Rényi DP, an independent upper bound. Noised statistics of ingestion concern the same clients, so
+they are composed before the first round.
 """
 
 import math
+from collections.abc import Sequence
 
 import dp_accounting
-from dp_accounting import rdp
 
 from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.privacy_loss import (
     NOTHING,
-    RELATION,
+    epsilon_by_rdp,
     epsilon_of,
     in_sequence,
     least_noise,
 )
+from privet.components.train.config import TrainConfig
+from privet.components.train.mechanism import Mechanism, build_mechanism
 from privet.components.train.privacy_config import AdaptiveClipConfig, PrivacyConfig
-from privet.components.train.sampling import Sampler
+from privet.components.train.sampling import Draws
 
 
 class Accountant:
-    """Composes the events of rounds and says what they spent, as epsilon at `delta`.
+    """Counts rounds of a mechanism and says what they spent, as epsilon at `delta`.
 
     Epsilon is computed anew from the whole composition, never added up: equal rounds become one
     self-composition, for which PLD has its tightest (and quickest) form.
 
+    Rounds are counted in stretches. A round that a kill cut short may have been seen, and counts;
+    when it is run again, the pattern by which a client takes part once an epoch begins anew, and
+    so does noise that is correlated over rounds: that is another stretch.
+
     Attributes:
+      mechanism: of a round.
       delta: probability of failure that epsilon is stated at.
+      budget: epsilon not to exceed, or None.
       before: what was released about the same clients before the first round.
+      candidates: how many runs like this one are charged.
+      stretches: numbers of rounds.
     """
 
-    def __init__(self, delta: float, before: dp_accounting.DpEvent = NOTHING):
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        delta: float,
+        *,
+        budget: float | None = None,
+        before: dp_accounting.DpEvent = NOTHING,
+        candidates: int = 1,
+        stretches: Sequence[int] = (),
+    ):
+        self.mechanism = mechanism
         self.delta = delta
+        self.budget = budget
         self.before = before
-        self._rounds = dp_accounting.DpEventBuilder()
+        self.candidates = candidates
+        self.stretches = list(stretches)
 
-    def compose(self, event: dp_accounting.DpEvent) -> None:
-        """Records one round."""
-        self._rounds.compose(event)
+    def begin_stretch(self) -> None:
+        """The following rounds do not continue those before."""
+        self.stretches.append(0)
 
-    def including(self, event: dp_accounting.DpEvent, rounds: int) -> "Accountant":
-        """Another account, on which are so many further rounds."""
-        other = Accountant(self.delta, self.before)
-        other._rounds.compose(self._rounds.build())
-        other._rounds.compose(event, rounds)
-        return other
+    def count_round(self) -> None:
+        """Records one round of the running stretch."""
+        if not self.stretches:
+            self.begin_stretch()
+        self.stretches[-1] += 1
+
+    def including(self, rounds: int) -> "Accountant":
+        """Another account, on which are so many further rounds of the running stretch."""
+        *earlier, last = self.stretches or [0]
+        return Accountant(
+            self.mechanism,
+            self.delta,
+            budget=self.budget,
+            before=self.before,
+            candidates=self.candidates,
+            stretches=[*earlier, last + rounds],
+        )
+
+    @property
+    def rounds(self) -> int:
+        """How many were counted."""
+        return sum(self.stretches)
+
+    @property
+    def rounds_event(self) -> dp_accounting.DpEvent:
+        """The composition of the rounds alone, of all candidates."""
+        whole = self.stretches if self.mechanism.restarts else [self.rounds]
+        event = in_sequence(*(self.mechanism.event(rounds) for rounds in whole if rounds))
+        if self.candidates == 1 or event == NOTHING:
+            return event
+        return in_sequence(*([event] * self.candidates))
 
     @property
     def event(self) -> dp_accounting.DpEvent:
         """The composition of what came before and of all rounds."""
-        return in_sequence(self.before, self._rounds.build())
+        return in_sequence(self.before, self.rounds_event)
 
     @property
-    def rounds_event(self) -> dp_accounting.DpEvent:
-        """The composition of the rounds alone."""
-        return self._rounds.build()
+    def lost(self) -> float:
+        """Chance of any round to have been another mechanism than its event says."""
+        return self.mechanism.draws.overflow * self.rounds * self.candidates
 
     def epsilon(self) -> float:
         """Epsilon of everything so far at the accountant's delta.
@@ -65,7 +112,7 @@ class Accountant:
         Raises:
           PrivacyError: the two accountants contradict each other.
         """
-        tight, loose = epsilon_of(self.event, self.delta), self.epsilon_rdp()
+        tight, loose = self.epsilon_pld(), self.epsilon_rdp()
         if tight > loose * 1.01 + 1e-3:  # PLD is the tighter of two upper bounds
             raise PrivacyError(
                 f"the accountants disagree: PLD says epsilon={tight}, RDP, which is looser, "
@@ -73,26 +120,13 @@ class Accountant:
             )
         return tight
 
+    def epsilon_pld(self) -> float:
+        """By privacy loss distributions alone, unchecked."""
+        return epsilon_of(self.event, self.delta, self.lost)
+
     def epsilon_rdp(self) -> float:
         """The same by Rényi DP: an independent, looser bound."""
-        accountant = rdp.RdpAccountant(neighboring_relation=RELATION)
-        return accountant.compose(self.event).get_epsilon(self.delta)
-
-
-def round_event(sampler: Sampler, noise_multiplier: float) -> dp_accounting.DpEvent:
-    """The event of one Gaussian round under the sampler."""
-    return sampler.account(dp_accounting.GaussianDpEvent(noise_multiplier))
-
-
-def rounds_event(
-    sampler: Sampler,
-    noise_multiplier: float,
-    rounds: int,
-    before: dp_accounting.DpEvent = NOTHING,
-) -> dp_accounting.DpEvent:
-    """The event of `rounds` Gaussian rounds under the sampler, after what came before."""
-    one = round_event(sampler, noise_multiplier)
-    return in_sequence(before, dp_accounting.SelfComposedDpEvent(one, rounds))
+        return epsilon_by_rdp(self.event, self.delta, self.lost)
 
 
 def joint_noise_multiplier(event: dp_accounting.DpEvent) -> float | None:
@@ -144,62 +178,129 @@ def count_noise_of(config: AdaptiveClipConfig, expected_reports: float) -> float
     return expected_reports / 20 if config.count_noise is None else config.count_noise
 
 
+def open_account(
+    config: TrainConfig,
+    draws: Draws,
+    before: dp_accounting.DpEvent = NOTHING,
+    *,
+    examples: int | None = None,
+    expected_reports: float | None = None,
+) -> Accountant:
+    """The account of a private run before its first round, the noise calibrated unless given.
+
+    Args:
+      config: settings, with a mechanism.
+      draws: of the cohorts.
+      before, expected_reports: see plan_noise.
+      examples: of all clients, if it is known and examples are protected.
+
+    Raises:
+      ConfigError, PrivacyError: see plan_noise.
+    """
+    privacy = config.privacy
+    assert privacy.delta is not None  # PrivacyConfig checks it
+    mechanism = build_mechanism(
+        privacy, draws, noise_multiplier=1.0, momentum=config.server_optimizer.momentum
+    )
+    noise = plan_noise(
+        privacy,
+        mechanism,
+        config.rounds,
+        before,
+        units=examples if mechanism.unit == "example" else None,
+        expected_reports=expected_reports,
+    )
+    return Accountant(
+        mechanism.with_noise(noise),
+        privacy.delta,
+        budget=privacy.epsilon,
+        before=before,
+        candidates=privacy.candidates or 1,
+    )
+
+
 def plan_noise(
     config: PrivacyConfig,
-    sampler: Sampler,
+    mechanism: Mechanism,
     rounds: int,
     before: dp_accounting.DpEvent = NOTHING,
     *,
+    units: int | None = None,
     expected_reports: float | None = None,
 ) -> float:
     """The noise multiplier of a private run: the configured one, or one calibrated to epsilon.
 
     Args:
       config: with a mechanism.
-      sampler: of the cohorts.
+      mechanism: built from it; its own noise is not looked at.
       rounds: that are to fit into the budget.
       before: what ingestion has released about the same clients.
+      units: how many clients (by default) or examples are protected.
       expected_reports: mean number of clients that report in a round, if some of a cohort do not.
 
     Raises:
-      PrivacyError: delta is too large for so few clients.
+      PrivacyError: delta is too large for so few of them.
       ConfigError: the budget is spent before training, no noise keeps within it, or the count of
         adaptive clipping has too little.
     """
     assert config.delta is not None  # PrivacyConfig checks it
-    check_delta(config.delta, sampler.population)
+    draws = mechanism.draws
+    check_delta(config.delta, draws.clients if units is None else units, mechanism.unit)
+    if before != NOTHING and mechanism.kind in ("local", "example"):
+        raise ConfigError(
+            f"train.privacy.mechanism={mechanism.kind} protects by the relation "
+            f"{mechanism.relation}, but data.dp_statistics were noised for one client more or less "
+            "by a trusted aggregator. Leave data.dp_statistics out, or set mechanism: gaussian."
+        )
     if config.epsilon is not None:
         check_budget(before, config.epsilon, config.delta)
     noise = config.noise_multiplier
     if noise is None:
         assert config.epsilon is not None
-        noise = calibrate_noise(sampler, rounds, config.epsilon, config.delta, before)
+        noise = calibrate_noise(
+            mechanism,
+            rounds,
+            config.epsilon,
+            config.delta,
+            before,
+            candidates=config.candidates or 1,
+        )
     if config.adaptive_clip is not None:
-        reports = sampler.expected_cohort if expected_reports is None else expected_reports
+        reports = draws.expected_cohort if expected_reports is None else expected_reports
         value_noise_multiplier(noise, count_noise_of(config.adaptive_clip, reports))
     return noise
 
 
 def calibrate_noise(
-    sampler: Sampler,
+    mechanism: Mechanism,
     rounds: int,
     epsilon: float,
     delta: float,
     before: dp_accounting.DpEvent = NOTHING,
+    *,
+    candidates: int = 1,
 ) -> float:
     """The least noise multiplier (on a grid) that keeps `rounds` rounds within epsilon.
 
     Args:
       before: what was spent on the same clients already; epsilon covers both.
+      candidates: how many such runs epsilon covers.
 
     Raises:
       ConfigError: no noise multiplier reaches the target.
     """
+
+    def account(noise: float) -> Accountant:
+        return Accountant(
+            mechanism.with_noise(noise), delta, candidates=candidates, stretches=[rounds]
+        )
+
     return least_noise(
-        lambda noise: rounds_event(sampler, noise, rounds),
+        lambda noise: account(noise).rounds_event,
         epsilon,
         delta,
         before=before,
+        lost=account(1.0).lost,
         advice="Raise epsilon or delta, or lower rounds.",
     )
 
@@ -219,14 +320,14 @@ def check_budget(before: dp_accounting.DpEvent, epsilon: float, delta: float) ->
         )
 
 
-def check_delta(delta: float, clients: int) -> None:
-    """Refuses a delta that would allow exposing one client outright.
+def check_delta(delta: float, units: int, unit: str = "client") -> None:
+    """Refuses a delta that would allow exposing one client (or example) outright.
 
     Raises:
-      PrivacyError: delta >= 1 / clients.
+      PrivacyError: delta >= 1 / units.
     """
-    if delta * clients >= 1:
+    if delta * units >= 1:
         raise PrivacyError(
-            f"train.privacy.delta={delta} is not below 1 / {clients} clients: a mechanism that "
-            f"publishes one client in full would satisfy it. Set delta below {1 / clients:.1e}."
+            f"train.privacy.delta={delta} is not below 1 / {units} {unit}s: a mechanism that "
+            f"publishes one {unit} in full would satisfy it. Set delta below {1 / units:.1e}."
         )

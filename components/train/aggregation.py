@@ -1,7 +1,7 @@
 """Clip, sum, noise: the tensorflow_privacy query that every engine aggregates with."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dp_accounting
@@ -9,8 +9,10 @@ import tensorflow as tf
 import tensorflow_privacy
 
 from privet.components.train.accounting import count_noise_of, value_noise_multiplier
+from privet.components.train.correlated_noise import CorrelatedNoise
 from privet.components.train.privacy_config import AdaptiveClipConfig
 
+_UNITS = 2.0**30  # of a grid in a clip norm
 _LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
 
 
@@ -23,27 +25,24 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
     with a value that is not finite counts as zero.
 
     Attributes:
-      seeds: int64 [tensors, 2], of the noise on each tensor, while a program is traced that gets
-        them. TensorFlow's own unseeded generator, which stands in without them, has 32 bits from
-        the operating system: so few that one can try them all.
+      noises: on each tensor, standard normal ones, while a program is traced that draws them.
+        TensorFlow's own unseeded generator, which stands in without them, has 32 bits from the
+        operating system: so few that one can try them all.
     """
 
-    seeds: tf.Tensor | None = None
+    noises: Sequence[tf.Tensor] | None = None
 
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
         """The sum with Gaussian noise, the state, and the event."""
-        if self.seeds is None:
+        if self.noises is None:
             return super().get_noised_result(sample_state, global_state)
-        seeds = self.seeds
-
-        def noised(index: int, value: tf.Tensor) -> tf.Tensor:
-            # (TensorFlow's stateless_fold_in and split would cut the seed down to 32 bits.)
-            noise = tf.random.stateless_normal(value.shape, seeds[index], dtype=value.dtype)
-            return value + tf.cast(global_state.stddev, value.dtype) * noise
-
-        values = [noised(*each) for each in enumerate(tf.nest.flatten(sample_state))]
+        sums = zip(tf.nest.flatten(sample_state), self.noises, strict=True)
+        values = [self._noised(value, noise, global_state) for value, noise in sums]
         event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
         return tf.nest.pack_sequence_as(sample_state, values), global_state, event
+
+    def _noised(self, value: tf.Tensor, noise: tf.Tensor, global_state: Any) -> tf.Tensor:
+        return value + global_state.stddev * noise
 
     def preprocess_record_impl(self, params: Any, record: Any) -> tuple[Any, Any]:
         """The record clipped to an L2 norm of at most `params`, whatever is in it; its norm."""
@@ -69,6 +68,45 @@ class BoundedGaussianSumQuery(tensorflow_privacy.GaussianSumQuery):
         return super().preprocess_record_impl(clip, [bounded(value) for value in values])[0]
 
 
+class RoundedGaussianSumQuery(BoundedGaussianSumQuery):
+    """Sums of whole numbers, to which Gaussian noise is added that is rounded to one.
+
+    The low bits of floating-point noise, and of sums whose rounding depends on what is added, can
+    tell about the sum (Mironov, 2012, "On Significance of the Least Significant Bits for
+    Differential Privacy"; Casacuberta et al., 2022, "Widespread Underestimation of Sensitivity in
+    Differentially Private Libraries and How to Fix It"). Here a clipped record is cut towards zero
+    to multiples of clip * 2**-30, by which its norm only falls; these add up exactly, and the sum
+    with rounded noise is the rounded sum with noise: post-processing of the Gaussian mechanism,
+    with the same event. (The rounded relative of the discrete Gaussian of Canonne, Kamath, Steinke,
+    2020, for which no amplification by sampling is known to be tight.)
+    """
+
+    def initial_sample_state(self, template: Any) -> Any:
+        """The sum of no record."""
+        return tf.nest.map_structure(lambda value: tf.zeros(value.shape, tf.int64), template)
+
+    def preprocess_record_impl(self, params: Any, record: Any) -> tuple[Any, Any]:
+        """The record clipped, in units of clip * 2**-30; its norm."""
+        values = [tf.cast(value, tf.float64) for value in tf.nest.flatten(record)]
+        norm = tf.linalg.global_norm(values)  # squares of any float32 stay within float64
+        clip = tf.cast(params, tf.float64)
+        # The norm is known up to rounding: some 2**-53 for each of the values.
+        scale = tf.minimum(tf.constant(1.0, tf.float64), clip * (1 - 2.0**-28) / norm)
+        finite = tf.math.is_finite(norm)
+
+        def whole(value: tf.Tensor) -> tf.Tensor:
+            units = tf.where(finite, value * (scale / clip) * _UNITS, tf.zeros_like(value))
+            return tf.cast(units, tf.int64)
+
+        cut = [whole(value) for value in values]
+        return tf.nest.pack_sequence_as(record, cut), tf.cast(norm, tf.float32)
+
+    def _noised(self, value: tf.Tensor, noise: tf.Tensor, global_state: Any) -> tf.Tensor:
+        clip, stddev = (tf.cast(part, tf.float64) for part in global_state)
+        units = value + tf.cast(tf.round(noise * (stddev / clip * _UNITS)), tf.int64)
+        return tf.cast(tf.cast(units, tf.float64) * (clip / _UNITS), tf.float32)
+
+
 class AdaptiveClipQuery(tensorflow_privacy.QuantileAdaptiveClipSumQuery):
     """Clips to a noised quantile of the norms: library code over bounded, seedable sums.
 
@@ -86,11 +124,14 @@ class AdaptiveClipQuery(tensorflow_privacy.QuantileAdaptiveClipSumQuery):
         value_noise: float,
         count_noise: float,
         denominator: float,
+        rounded: bool = False,
     ):
+        sum_query = RoundedGaussianSumQuery if rounded else BoundedGaussianSumQuery
         settings = (config.target_quantile, config.learning_rate, count_noise, denominator)
         super().__init__(clip_norm, value_noise, *settings)
-        self._sum_query = BoundedGaussianSumQuery(clip_norm, clip_norm * value_noise)
-        quantile = _BoundedQuantileQuery(clip_norm, *settings, geometric_update=True)
+        self._sum_query = sum_query(clip_norm, clip_norm * value_noise)
+        quantile_query = _RoundedQuantileQuery if rounded else _BoundedQuantileQuery
+        quantile = quantile_query(clip_norm, *settings, geometric_update=True)
         self._quantile_estimator_query = quantile
         self.parts = (self._sum_query, quantile.count)
 
@@ -98,38 +139,55 @@ class AdaptiveClipQuery(tensorflow_privacy.QuantileAdaptiveClipSumQuery):
 class _BoundedQuantileQuery(tensorflow_privacy.QuantileEstimatorQuery):
     """QuantileEstimatorQuery over a BoundedGaussianSumQuery."""
 
+    kind = BoundedGaussianSumQuery
     count: BoundedGaussianSumQuery
 
     def _construct_below_estimate_query(self, stddev: float, expected: float) -> Any:
         # A client counts +-1/2, by which it moves the count at most.
-        self.count = BoundedGaussianSumQuery(l2_norm_clip=0.5, stddev=stddev)
+        self.count = self.kind(l2_norm_clip=0.5, stddev=stddev)
         return tensorflow_privacy.NormalizedQuery(self.count, denominator=expected)
 
 
-class MeanQuery(tensorflow_privacy.NormalizedQuery):
-    """A sum with noise, divided by a constant."""
+class _RoundedQuantileQuery(_BoundedQuantileQuery):
+    """The same over a RoundedGaussianSumQuery."""
 
-    def __init__(self, total: BoundedGaussianSumQuery | AdaptiveClipQuery, denominator: float):
+    kind = RoundedGaussianSumQuery
+
+
+class MeanQuery(tensorflow_privacy.NormalizedQuery):
+    """A sum with noise, divided by a constant.
+
+    Attributes:
+      correlation: of the noise over rounds, if there is any.
+    """
+
+    def __init__(
+        self,
+        total: BoundedGaussianSumQuery | AdaptiveClipQuery,
+        denominator: float,
+        correlation: CorrelatedNoise | None = None,
+    ):
         super().__init__(total, denominator)
+        self.correlation = correlation
         self._parts = total.parts if isinstance(total, AdaptiveClipQuery) else (total,)
 
     @contextlib.contextmanager
-    def seeded(self, seeds: tf.Tensor) -> Iterator[None]:
-        """While a program is traced: its noise is to come from these seeds.
+    def noised_by(self, noises: Sequence[tf.Tensor]) -> Iterator[None]:
+        """While a program is traced: its noise is to be made of these.
 
         Args:
-          seeds: int64 [tensors, 2]; one for each tensor of the sum, and then one for the count if
-            there is one.
+          noises: standard normal ones; of each tensor of the sum, and then of the count if there is
+            one.
         """
         count = len(self._parts) - 1
-        tensors = seeds.shape[0] - count
+        tensors = len(noises) - count
         try:
-            for part, own in zip(self._parts, (seeds[:tensors], seeds[tensors:]), strict=False):
-                part.seeds = own
+            for part, own in zip(self._parts, (noises[:tensors], noises[tensors:]), strict=False):
+                part.noises = own
             yield
         finally:
             for part in self._parts:
-                part.seeds = None
+                part.noises = None
 
 
 def build_query(
@@ -137,6 +195,9 @@ def build_query(
     noise_multiplier: float,
     denominator: float,
     adaptive: AdaptiveClipConfig | None = None,
+    *,
+    rounded: bool = False,
+    correlation: CorrelatedNoise | None = None,
 ) -> MeanQuery:
     """The Gaussian mechanism on the mean update of a cohort.
 
@@ -153,6 +214,8 @@ def build_query(
         reported, which is private.
       adaptive: lets the clip norm follow a quantile of the norms, from clip_norm on; then
         noise_multiplier is the joint one of sum and count.
+      rounded: whether sums are whole numbers; see RoundedGaussianSumQuery.
+      correlation: of the noise over rounds; noise_multiplier is then that of what is drawn anew.
 
     Raises:
       ConfigError: the count of clipped updates has too little noise.
@@ -165,10 +228,12 @@ def build_query(
             value_noise=value_noise_multiplier(noise_multiplier, count_noise),
             count_noise=count_noise,
             denominator=denominator,
+            rounded=rounded,
         )
         return MeanQuery(total, denominator)
-    fixed = BoundedGaussianSumQuery(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
-    return MeanQuery(fixed, denominator)
+    kind = RoundedGaussianSumQuery if rounded else BoundedGaussianSumQuery
+    fixed = kind(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
+    return MeanQuery(fixed, denominator, correlation)
 
 
 def build_aggregator(query: tensorflow_privacy.DPQuery | None, *, weighted: bool = False) -> Any:

@@ -3,11 +3,12 @@
 State of a run, in <state>/<fingerprint>/:
 
     checkpoint-0000000012    after round 12: what is known of the rounds, the server's state
-    journal/0000000001 ...   one file for each noised round that was started
+    journal/0000000001 ...   one file for each noised round that was started: what it spends
 
 The journal is ahead of the checkpoint: a round is in it, and on the disk, before it begins. Noise
 of a round that a kill cuts short may have been drawn and its result seen, so the round counts as
-spent, and counts again when it is run again. The fingerprint is a digest of all that decides the
+spent, and counts again when it is run again, as the first of another stretch (see
+accounting.Accountant). The fingerprint is a digest of all that decides the
 result, so a run only ever continues itself.
 
 The folder is inside the trust boundary: a checkpoint tells how many clients took part in rounds.
@@ -18,7 +19,8 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from privet.components.shared import files, layout
 from privet.components.shared.errors import PrivacyError, StoreError
@@ -68,24 +70,37 @@ class Checkpoints:
         for name in files.names(self.folder):
             if ".tmp-" in name:  # what a kill has left
                 files.remove(files.join(self.folder, name))
-        self.started = self._read_journal()
-        """Noised rounds that were started so far, in this process and before."""
+        self.stretches = self._read_journal()
+        """Noised rounds that were started so far, in this process and before, by stretches."""
 
-    def start_round(self) -> None:
+    @property
+    def started(self) -> int:
+        """How many noised rounds were started so far."""
+        return sum(self.stretches)
+
+    def start_round(self, number: int, mechanism: Mapping[str, Any], *, anew: bool = False) -> None:
         """Enters a noised round into the journal; it is on the disk when this returns.
+
+        Args:
+          number: of the round.
+          mechanism: what it applies, to be read by people.
+          anew: whether it begins a stretch.
 
         Raises:
           PrivacyError: another process trains the same run.
         """
+        stretch = len(self.stretches) + (anew or not self.stretches)
+        content = {"round": number, "stretch": stretch, **mechanism}
         entry = files.join(self._journal, f"{self.started + 1:010d}")
         try:
-            files.create_secret(entry, b"started\n")
+            files.create_secret(entry, json.dumps(content).encode() + b"\n")
         except FileExistsError as error:
             raise PrivacyError(
                 f"another process is training the same run: it made {entry}. Wait for it to end, "
                 "then start again."
             ) from error
-        self.started += 1
+        self.stretches += [0] * (stretch - len(self.stretches))
+        self.stretches[-1] += 1
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint and removes those before it."""
@@ -156,7 +171,7 @@ class Checkpoints:
         names = filter(_CHECKPOINT.fullmatch, files.names(self.folder))
         return [files.join(self.folder, name) for name in names]
 
-    def _read_journal(self) -> int:
+    def _read_journal(self) -> list[int]:
         entries = _entries(self._journal)
         if entries != list(range(1, len(entries) + 1)):
             missing = min(set(range(1, len(entries) + 1)) - set(entries))
@@ -164,7 +179,29 @@ class Checkpoints:
                 f"{self._journal} has no entry {missing:010d}, but others: what was spent is "
                 "not known. Put the whole folder back as it was."
             )
-        return len(entries)
+        stretches: list[int] = []
+        for entry in entries:
+            path = files.join(self._journal, f"{entry:010d}")
+            content = files.read_bytes(path)
+            # A kill can leave an entry empty; as a stretch of its own it counts for most.
+            stretch = _stretch(content) if content else len(stretches) + 1
+            if stretch == len(stretches) + 1:
+                stretches.append(0)
+            if not stretches or stretch != len(stretches):
+                raise PrivacyError(
+                    f"{path} is damaged: it does not say which round was started, so what was "
+                    "spent is not known. Put the whole folder back as it was."
+                )
+            stretches[-1] += 1
+        return stretches
+
+
+def _stretch(content: bytes) -> int | None:
+    """Which stretch an entry says it is of, if it says so."""
+    try:
+        return int(json.loads(content)["stretch"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _entries(journal: str) -> list[int]:

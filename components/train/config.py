@@ -213,7 +213,7 @@ class TrainConfig(Config, frozen=True):
                 "early_stop needs evaluations, but evaluate_every=0. Set evaluate_every: 1",
             )
             check(
-                self.public_eval or self.privacy.mechanism == "none",
+                self.public_eval or not self.privacy.is_private,
                 "early_stop lets the model depend on the eval clients, whom no epsilon covers. "
                 "Leave it out, or set public_eval: true if the eval split holds public data",
             )
@@ -300,8 +300,9 @@ class TrainConfig(Config, frozen=True):
             )
 
     def _check_privacy(self) -> None:
-        if self.privacy.mechanism == "none":
+        if not self.privacy.is_private:
             return
+        self._check_mechanism()
         check(
             self.weight_by == "client",
             "weight_by=examples lets a client with many examples move the sum by more than "
@@ -326,6 +327,34 @@ class TrainConfig(Config, frozen=True):
             "privacy.mechanism: none",
         )
 
+    def _check_mechanism(self) -> None:
+        kind = self.privacy.mechanism
+        if kind in ("tree", "banded"):
+            check(
+                self.sampling.kind == "fixed_order",
+                f"mechanism={kind} correlates noise over rounds, which protects a client that "
+                "takes part once an epoch. Set sampling.kind: fixed_order, or privacy.mechanism: "
+                f"gaussian for sampling.kind={self.sampling.kind}",
+            )
+        if kind in ("local", "example"):
+            check(
+                self.sampling.kind != "poisson" or self.sampling.max_cohort_size is None,
+                f"max_cohort_size is for amplification, of which mechanism={kind} has none. Leave "
+                "it out",
+            )
+        if kind == "example":
+            check(
+                self.algorithm != "fed_sgd" and self.local_epochs == 1,
+                "mechanism=example wants an example in one batch of a round only: set "
+                f"local_epochs: 1 (not {self.local_epochs}) and algorithm: fed_avg, and train for "
+                "more rounds instead",
+            )
+            check(
+                self.gradient_clip_norm is None,
+                "mechanism=example clips the gradient of each example to privacy.clip_norm: leave "
+                "out gradient_clip_norm",
+            )
+
     def _check_simulation(self) -> None:
         late = self.simulation.late_rate > 0
         if self.asynchronous is not None:
@@ -345,7 +374,7 @@ class TrainConfig(Config, frozen=True):
         if self.engine != "tff":
             return
         check(
-            self.privacy.mechanism == "none",
+            not self.privacy.is_private,
             "engine=tff draws a round's noise from 32 random bits, since TensorFlow's generator "
             "takes no more: one can try them all and take the noise away. Set engine: compiled or "
             "beam, or privacy.mechanism: none",

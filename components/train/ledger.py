@@ -7,46 +7,75 @@ and is less than the sum of the parts' own. A held-out client is in the statisti
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from privet.components.shared import noised_statistics
-from privet.components.shared.privacy_loss import epsilon_of
+from privet.components.shared import events, noised_statistics
+from privet.components.shared.privacy_loss import delta_left, epsilon_of
 from privet.components.train.accounting import (
     Accountant,
     count_noise_of,
-    round_event,
     value_noise_multiplier,
 )
+from privet.components.train.mechanism import CENTRAL
 from privet.components.train.participation import Participation
 from privet.components.train.privacy_config import PrivacyConfig
-from privet.components.train.sampling import Sampler
 
 _EVALUATION = (
     "Evaluation on the eval clients (accuracy over rounds, per-client metrics, the gate's "
     "verdict). These clients do not train, and epsilon does not cover releasing their metrics."
 )
+_SEARCH = (
+    "THE SEARCH FOR SETTINGS IS NOT CHARGED: choosing among private runs on the same clients "
+    "spends what all of them spend. train.privacy.candidates charges it."
+)
 _OTHER_RUNS = (
-    "Other runs on the same clients: choosing settings by looking at results of several private "
-    "runs spends the sum of their budgets."
+    "Other runs on the same clients. train.privacy.population_budget adds them up, and so does "
+    "`privet plan --ledger`."
+)
+_CLIENTS_AS_SUCH = (
+    "A client as a whole: epsilon is about one example. All of a client's examples together have "
+    "no such guarantee."
 )
 _NUMBER_OF_CLIENTS = "The number of training clients, which is treated as public."
 NOT_COVERED = (
     _EVALUATION,
     "Ingestion statistics (counts of clients, examples and labels). They are exact.",
+    _SEARCH,
     _OTHER_RUNS,
     _NUMBER_OF_CLIENTS,
 )
 NOT_COVERED_WITH_NOISED_STATISTICS = (
     _EVALUATION,
     "Counts of refused rows and of left out clients (rejects/). They are exact.",
+    _SEARCH,
     _OTHER_RUNS,
     "Other ingestions of the same clients: each one (a new span, a changed setting) releases "
     "statistics anew. Only those of this run's examples are in this ledger.",
     _NUMBER_OF_CLIENTS,
 )
-ASSUMPTIONS = (
-    "The aggregator is trusted: it sees each client's clipped update before noise is added.",
-    "One client id is one user, and a user's data are under one id only.",
+_TRUSTED = "The aggregator is trusted: it sees each client's clipped update before noise is added."
+_ONE_ID = "One client id is one user, and a user's data are under one id only."
+_ONE_EXAMPLE = "What is to be protected is in one example only."
+_FLOAT_NOISE = (
     "Gaussian noise is drawn in float32 by TensorFlow's generator, seeded by the operating "
-    "system; attacks on floating-point noise (Mironov, 2012) are not modelled.",
+    "system; attacks on floating-point noise (Mironov, 2012) are not modelled. "
+    "train.privacy.rounded_noise does without."
+)
+_ROUNDED_NOISE = (
+    "Gaussian noise is drawn in float64 by TensorFlow's generator, seeded by the operating system, "
+    "and rounded to the grid on which clipped updates are added up exactly."
+)
+_PLACES = (
+    "Who is in which round depends on the number of clients and on chance alone, never on data: a "
+    "client without data keeps its place."
+)
+_CORRELATED = (
+    "A client takes part once an epoch at most, which the order of clients enforces; all rounds "
+    "together are one Gaussian mechanism, also where what clients send depends on earlier rounds "
+    "(Denisov et al., 2022, theorem 2.1)."
+)
+_REPORTING = "Who reports in which round is known to the aggregator, and amplifies nothing."
+_CANDIDATES = (
+    "{} runs like this one are charged, from which this one may have been chosen: none of the "
+    "others spent more."
 )
 STATISTICS_ASSUMPTIONS = (
     "Noised statistics: a client is in one split only, and which of its rows are kept does not "
@@ -67,13 +96,10 @@ EARLY_STOP_ASSUMPTIONS = (
 
 def write_ledger(
     config: PrivacyConfig,
-    sampler: Sampler,
     participation: Participation,
     accountant: Accountant | None,
     *,
-    noise_multiplier: float,
     rounds: int,
-    rounds_counted: int,
     rounds_allowed: int,
     rounds_planned: int,
     ended_by: Literal["rounds", "budget", "early_stop"],
@@ -86,13 +112,9 @@ def write_ledger(
 
     Args:
       config: what was asked for.
-      sampler: the sampler that drew the cohorts.
       participation: who of them reported.
-      accountant: what composed the rounds; None for a run without privacy.
-      noise_multiplier: of the mechanism that ran; ignored without privacy.
+      accountant: what counted the rounds; None for a run without privacy.
       rounds: rounds that the model went through.
-      rounds_counted: noised rounds that were started, which the accountant composed: `rounds`,
-        and those whose result was lost.
       rounds_allowed: rounds that might have been counted without early stopping, and are claimed
         after it.
       rounds_planned: rounds that were configured.
@@ -106,8 +128,8 @@ def write_ledger(
     released = statistics if statistics and statistics.get("private") is True else None
     common: dict[str, Any] = {
         "schema": 1,
-        "unit": "client",
-        "trust_model": "central: the aggregator is trusted with individual updates",
+        "unit": "client" if accountant is None else accountant.mechanism.unit,
+        "trust_model": CENTRAL if accountant is None else accountant.mechanism.trust_model,
         "sampling": participation.describe(),
         "rounds": rounds,
         "rounds_planned": rounds_planned,
@@ -133,24 +155,27 @@ def write_ledger(
         }
     delta, of_rounds_run = accountant.delta, accountant.epsilon()
     if ended_by == "early_stop":
-        one = round_event(sampler, noise_multiplier)
-        accountant = accountant.including(one, rounds_allowed - rounds_counted)
-        rounds_counted = rounds_allowed
+        accountant = accountant.including(rounds_allowed - accountant.rounds)
+    mechanism = accountant.mechanism
     parts = [_statistics_part(released, delta)] if released else []
     parts.append(
         {
             "what": "training",
-            "epsilon": epsilon_of(accountant.rounds_event, delta),
+            "epsilon": epsilon_of(accountant.rounds_event, delta, accountant.lost),
             "delta": delta,
             "clients": ["train"],
-            "rounds": rounds_counted,
+            "rounds": accountant.rounds,
         }
     )
-    assumptions = [*ASSUMPTIONS]
+    assumptions = _assumptions(config, accountant)
     assumptions += STATISTICS_ASSUMPTIONS if released else ()
     assumptions += PUBLIC_EVAL_ASSUMPTIONS if public_eval else ()
     assumptions += EARLY_STOP_ASSUMPTIONS if ended_by == "early_stop" else ()
     not_covered = [*(NOT_COVERED_WITH_NOISED_STATISTICS if released else NOT_COVERED)]
+    if (config.candidates or 1) > 1:
+        not_covered.remove(_SEARCH)
+    if mechanism.unit == "example":
+        not_covered.append(_CLIENTS_AS_SUCH)
     if rounds_of_others:
         not_covered.append(
             f"{rounds_of_others} noised rounds of other runs, finished or not, started in the same "
@@ -159,28 +184,46 @@ def write_ledger(
     return {
         **common,
         "private": True,
-        "neighbouring_relation": "add_or_remove_one_client",
-        "rounds_counted": rounds_counted,
+        "neighbouring_relation": mechanism.relation,
+        "rounds_counted": accountant.rounds,
+        "stretches": [length for length in accountant.stretches if length],
+        "candidates": accountant.candidates,
         "epsilon": accountant.epsilon(),
         "epsilon_of_rounds_run": of_rounds_run,
         "delta": delta,
         "target_epsilon": config.epsilon,
         "accountant": "pld",
         "epsilon_rdp": accountant.epsilon_rdp(),
+        "delta_of_cut_cohorts": delta - delta_left(accountant.epsilon(), delta, accountant.lost),
         "mechanism": {
-            "kind": "gaussian",
+            **mechanism.describe(),
             "clip_norm": config.clip_norm,
-            "noise_multiplier": noise_multiplier,
             "denominator": participation.expected_reports,
             "noise_source": "operating system",
-            "adaptive_clip": _adaptive_clip(config, noise_multiplier, participation),
+            "noise_arithmetic": "rounded" if config.rounded_noise else "float32",
+            "adaptive_clip": _adaptive_clip(config, mechanism.noise_multiplier, participation),
         },
         "parts": parts,
         "epsilon_before_rounds": epsilon_of(accountant.before, delta),
-        "dp_event": repr(accountant.event),
+        "event": events.to_json(accountant.event),
         "assumptions": assumptions,
         "not_covered": not_covered,
     }
+
+
+def _assumptions(config: PrivacyConfig, accountant: Accountant) -> list[str]:
+    """What the claim of the rounds rests on."""
+    mechanism = accountant.mechanism
+    assumptions = [_ONE_EXAMPLE] if mechanism.unit == "example" else [_ONE_ID]
+    assumptions.append(_TRUSTED if config.noises_sum else _REPORTING)
+    assumptions.append(_ROUNDED_NOISE if config.rounded_noise else _FLOAT_NOISE)
+    if mechanism.draws.fixed_places:
+        assumptions.append(_PLACES)
+    if mechanism.correlation is not None:
+        assumptions.append(_CORRELATED)
+    if accountant.candidates > 1:
+        assumptions.append(_CANDIDATES.format(accountant.candidates))
+    return assumptions
 
 
 def _adaptive_clip(

@@ -11,13 +11,8 @@ import dp_accounting
 import numpy as np
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
-from privet.components.shared.privacy_loss import NOTHING, epsilon_of
-from privet.components.train.accounting import (
-    Accountant,
-    joint_noise_multiplier,
-    round_event,
-    rounds_event,
-)
+from privet.components.shared.privacy_loss import NOTHING
+from privet.components.train.accounting import Accountant, joint_noise_multiplier
 from privet.components.train.checkpoint import Checkpoint, Checkpoints
 from privet.components.train.config import TrainConfig
 from privet.components.train.early_stop import has_stalled
@@ -31,39 +26,18 @@ _EPSILONS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Mechanism:
-    """The planned mechanism and its account.
-
-    Attributes:
-      noise_multiplier: noise in units of the clip norm.
-      accountant: composes the rounds that ran.
-      budget: epsilon not to exceed, or None.
-    """
-
-    noise_multiplier: float
-    accountant: Accountant
-    budget: float | None
-
-    def event(self, sampler: Sampler) -> dp_accounting.DpEvent:
-        """What one round adds to the account."""
-        return round_event(sampler, self.noise_multiplier)
-
-
-@dataclasses.dataclass(frozen=True)
 class Trained:
     """The result.
 
     Attributes:
       weights: the final ones.
       rounds: those that the weights went through.
-      rounds_counted: noised rounds that were started: `rounds`, and those that a kill cut short.
       rounds_allowed: how many would have been counted without early stopping.
       ended_by: what ended training.
     """
 
     weights: list[np.ndarray]
     rounds: list[Round]
-    rounds_counted: int
     rounds_allowed: int
     ended_by: Literal["rounds", "budget", "early_stop"]
 
@@ -74,7 +48,7 @@ def train(
     participation: Participation,
     config: TrainConfig,
     *,
-    mechanism: Mechanism | None,
+    accountant: Accountant | None,
     evaluate: Callable[[Sequence[np.ndarray]], dict[str, float]],
     progress: Callable[[Round], None],
     example_counts: np.ndarray,
@@ -87,10 +61,10 @@ def train(
 
     Args:
       engine: runs a round.
-      sampler: knows what drawing the cohorts means for the account.
+      sampler: draws the cohorts.
       participation: says who reports in each round.
       config: settings.
-      mechanism: the DP mechanism that the engine's aggregator applies; None without privacy.
+      accountant: of the DP mechanism that the engine applies; None without privacy.
       evaluate: metrics of weights on held-out clients.
       progress: is told of every finished round.
       example_counts: int64 [clients], how many examples each client's steps take in a round.
@@ -105,11 +79,14 @@ def train(
     """
     kept = checkpoints.load() if checkpoints else None
     rounds = list(kept.rounds) if kept else []
-    counted = checkpoints.started if checkpoints and mechanism else 0
-    if mechanism:
-        for _ in range(counted):
-            mechanism.accountant.compose(mechanism.event(sampler))
-    left = _affordable_rounds(mechanism, sampler, config.rounds, len(rounds), counted)
+    anew = False
+    if accountant and checkpoints:
+        accountant.stretches = list(checkpoints.stretches)
+        anew = accountant.rounds > (kept.counted if kept else 0)  # some were cut short
+        if anew:
+            accountant.begin_stretch()
+    counted = accountant.rounds if accountant else 0
+    left = _affordable_rounds(accountant, config.rounds, len(rounds))
     end, allowed = len(rounds) + left, counted + left
     spacing, every, save_every = (
         -(-end // _EPSILONS),
@@ -119,34 +96,38 @@ def train(
     stop = config.early_stop
     values = [r.evaluation[stop.metric] for r in rounds if stop and r.evaluation]
     last = len(rounds) if has_stalled(stop, values) else end
-    secret = mechanism is not None and sampler.describe()["amplification"]
+    secret = accountant is not None and sampler.draws.probability is not None
     before = [engine.restore(one) for one in kept.states] if kept else [engine.initialize()]
+    if anew:
+        before[-1] = engine.begin_stretch(before[-1])
     states = collections.deque(before, maxlen=participation.most_staleness + 1)
     started = time.monotonic()
     for number, (first, *others) in _cohorts(engine, participation, len(rounds) + 1, last):
-        if mechanism:
-            counted += 1
+        if accountant:
             if checkpoints:
-                checkpoints.start_round()
+                checkpoints.start_round(number, accountant.mechanism.describe(), anew=anew)
+                anew = False
+            accountant.count_round()
         late = [Late(states[-1 - part.staleness], cohort, part.discount) for part, cohort in others]
         state, event = engine.next(states[-1], first.cohort, late)
         states.append(state)
-        if mechanism:
-            _account(event, mechanism, sampler)
+        if accountant:
+            _check_event(event, accountant.mechanism.noise_multiplier)
         due = every and (number % every == 0 or number == last)
         evaluation = evaluate(_finite_weights(engine, state)) if due else None
         if stop and evaluation:
             values.append(evaluation[stop.metric])
         ends = number == last or has_stalled(stop, values)
         epsilon = None
-        if mechanism and (number == 1 or number % spacing == 0 or ends):
-            epsilon = mechanism.accountant.epsilon()
+        if accountant and (number == 1 or number % spacing == 0 or ends):
+            epsilon = accountant.epsilon()
         drawn = np.concatenate([part.clients for part, _ in (first, *others)])
         taken = None if secret else int(example_counts[drawn].sum())
         seconds = time.monotonic() - started
         rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation, taken))
         progress(rounds[-1])
         if checkpoints and (ends or (save_every and number % save_every == 0)):
+            counted = accountant.rounds if accountant else 0
             checkpoints.save(Checkpoint(rounds, counted, [engine.save(one) for one in states]))
             engine.forget_before(state)
         elif not (checkpoints and save_every):
@@ -158,10 +139,10 @@ def train(
     if kept and len(rounds) == len(kept.rounds):  # rounds after it were lost, and no more allowed
         rounds[-1] = dataclasses.replace(
             rounds[-1],
-            epsilon=mechanism.accountant.epsilon() if mechanism else None,
+            epsilon=accountant.epsilon() if accountant else None,
             evaluation=rounds[-1].evaluation or (evaluate(weights) if every else None),
         )
-    return Trained(weights, rounds, counted, allowed, _reason(len(rounds), end, config.rounds))
+    return Trained(weights, rounds, allowed, _reason(len(rounds), end, config.rounds))
 
 
 class _Reading(NamedTuple):
@@ -209,48 +190,41 @@ def _finite_weights(engine: Engine, state: Any) -> list[np.ndarray]:
     return weights
 
 
-def _affordable_rounds(
-    mechanism: Mechanism | None, sampler: Sampler, rounds: int, done: int, counted: int
-) -> int:
+def _affordable_rounds(accountant: Accountant | None, rounds: int, done: int) -> int:
     """How many further rounds there are to be: training stops before the budget is exceeded.
 
     Args:
-      mechanism: with its budget.
-      sampler: of the cohorts.
+      accountant: of the noised rounds that were started, with its budget.
       rounds: that are wanted in all.
       done: of them, that the model has gone through.
-      counted: noised rounds that are spent already, which may be more.
     """
     left = rounds - done
-    if mechanism is None or mechanism.budget is None:
+    if accountant is None or accountant.budget is None:
         return left
-    noise, accountant = mechanism.noise_multiplier, mechanism.accountant
 
     def spent(further: int) -> float:
-        event = rounds_event(sampler, noise, counted + further, accountant.before)
-        return epsilon_of(event, accountant.delta)
+        return accountant.including(further).epsilon_pld()
 
-    if spent(left) <= mechanism.budget:
+    if spent(left) <= accountant.budget:
         return left
-    affordable = bisect.bisect_right(range(1, left + 1), mechanism.budget, key=spent)
+    affordable = bisect.bisect_right(range(1, left + 1), accountant.budget, key=spent)
     if not affordable and not done:
         also = "" if accountant.before == NOTHING else " (with the statistics of ingestion)"
-        lost = f" after {counted} that were started and lost" if counted else ""
+        lost = f" after {accountant.rounds} that were started and lost" if accountant.rounds else ""
         raise ConfigError(
-            f"train.privacy.epsilon={mechanism.budget} does not allow a single round{lost}: with "
-            f"noise_multiplier={noise} one spends {spent(1):.4g}{also}. Raise either, or leave "
-            "noise_multiplier out to have it calibrated."
+            f"train.privacy.epsilon={accountant.budget} does not allow a single round{lost}: with "
+            f"noise_multiplier={accountant.mechanism.noise_multiplier} one spends "
+            f"{spent(1):.4g}{also}. Raise either, or leave noise_multiplier out to have it "
+            "calibrated."
         )
     return affordable
 
 
-def _account(ran: dp_accounting.DpEvent, mechanism: Mechanism, sampler: Sampler) -> None:
-    """Composes what the aggregator says it did, after checking it against the plan."""
+def _check_event(ran: dp_accounting.DpEvent, planned: float) -> None:
+    """Checks what the engine says it did against the noise that is accounted for."""
     noise = joint_noise_multiplier(ran)
-    planned = mechanism.noise_multiplier
     if noise is None or not np.isclose(noise, planned, rtol=1e-5):
         raise PrivacyError(
             f"the aggregator reports {ran}, planned was noise_multiplier={planned}. The run "
             "stops without releasing a model; please report this configuration."
         )
-    mechanism.accountant.compose(mechanism.event(sampler))

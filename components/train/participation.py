@@ -13,7 +13,7 @@ import numpy as np
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.storage import stable_hash
 from privet.components.train.config import AsynchronousConfig, SimulationConfig, TrainConfig
-from privet.components.train.sampling import Sampler
+from privet.components.train.sampling import Sampler, describe
 
 
 class Part(NamedTuple):
@@ -46,7 +46,7 @@ class Participation(Protocol):
         """Mean number of clients that report in a round: the denominator of a private mean."""
 
     def describe(self) -> dict[str, Any]:
-        """What the ledger says about who is in a round; see Sampler.describe."""
+        """What the ledger says about who is in a round; see sampling.describe."""
 
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round, counted from 1; the first part has no staleness."""
@@ -65,14 +65,13 @@ def build_participation(config: TrainConfig, sampler: Sampler, seed: int) -> Par
     """
     simulation, asynchronous = config.simulation, config.asynchronous
     if asynchronous is None:
-        private = config.privacy.mechanism != "none"
-        return Cohorts(sampler, simulation, None if private else seed)
-    if asynchronous.concurrency > sampler.population:
+        return Cohorts(sampler, simulation, None if config.privacy.is_private else seed)
+    if asynchronous.concurrency > sampler.draws.clients:
         raise ConfigError(
             f"train.asynchronous.concurrency={asynchronous.concurrency} exceeds the "
-            f"{sampler.population} clients in train. Lower it or add clients."
+            f"{sampler.draws.clients} clients in train. Lower it or add clients."
         )
-    return Buffered(asynchronous, sampler.population, simulation.dropout_rate, seed)
+    return Buffered(asynchronous, sampler.draws.clients, simulation.dropout_rate, seed)
 
 
 class Cohorts:
@@ -89,12 +88,12 @@ class Cohorts:
     def __init__(self, sampler: Sampler, simulation: SimulationConfig, seed: int | None):
         self._sampler, self._simulation, self._seed = sampler, simulation, seed
         self.most_staleness = 1 if simulation.late_rate else 0
-        self.expected_starts = sampler.expected_cohort
-        self.expected_reports = sampler.expected_cohort * (1 - simulation.dropout_rate)
+        self.expected_starts = sampler.draws.expected_cohort
+        self.expected_reports = self.expected_starts * (1 - simulation.dropout_rate)
 
     def describe(self) -> dict[str, Any]:
         """The sampler's words."""
-        return self._sampler.describe()
+        return describe(self._sampler.draws)
 
     def parts(self, round_number: int) -> list[Part]:
         """The clients of a round."""
@@ -106,8 +105,8 @@ class Cohorts:
         return parts
 
     def _draw(self, round_number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Who of a cohort reports in time, and who a round late."""
-        cohort, simulation = self._sampler.draw(round_number), self._simulation
+        """Who of a cohort reports in time, and who a round late; a client counts once."""
+        cohort, simulation = np.unique(self._sampler.draw(round_number)), self._simulation
         if simulation == SimulationConfig():
             return cohort, cohort[:0]
         seed = None if self._seed is None else stable_hash("failures", self._seed, round_number)
@@ -139,6 +138,8 @@ class Buffered:
             "probability": self.expected_reports / self._population,
             "clients": self._population,
             "expected_cohort": self.expected_reports,
+            "rounds_between": 1,
+            "overflow_probability": 0.0,
             "amplification": False,
         }
 

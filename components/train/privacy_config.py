@@ -34,32 +34,68 @@ class AdaptiveClipConfig(Config, frozen=True):
         )
 
 
+class PopulationBudgetConfig(Config, frozen=True):
+    """What all runs over the same clients may spend together; see population_budget.py.
+
+    Attributes:
+      file: JSON that all these runs share, on a filesystem with locks. The first run makes it.
+      epsilon: of all runs together.
+      delta: that it is stated at, no smaller than that of any run.
+    """
+
+    file: str
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        check(self.file != "", "file must name a JSON file that all runs over the clients share")
+        check(0 < self.epsilon < math.inf, f"epsilon={self.epsilon} must be > 0 and finite")
+        check(0 < self.delta < 1, f"delta={self.delta} must lie between 0 and 1")
+
+
 class PrivacyConfig(Config, frozen=True):
     """The guarantee. There is no default: a run without privacy says `mechanism: none`.
 
     Attributes:
-      mechanism: `gaussian` (clip every client's update, add Gaussian noise to their sum) or
-        `none`.
+      mechanism: clip and noise, of which there are five kinds, or `none`. `gaussian`: clip every
+        client's update, add noise to their sum. `tree`, `banded`: the same with noise that is
+        correlated over rounds, for clients that take part once an epoch; see correlated_noise.py.
+        `local`: every client adds the noise itself. `example`: clients train by DP-SGD, which
+        protects single examples and no client as a whole.
       epsilon: the budget. Without noise_multiplier the noise is calibrated to spend it in
         `rounds`; training stops before a round that would exceed it.
       delta: probability of failure that the epsilon is stated at; below 1 / clients.
-      clip_norm: L2 norm that a client's update is scaled down to.
+      clip_norm: L2 norm that a client's update is scaled down to (`example`: the gradient of each
+        example).
       noise_multiplier: standard deviation of the noise in units of clip_norm.
       adaptive_clip: lets the clip norm, which begins at clip_norm, follow a quantile; the
         noise_multiplier is then that of both noises together.
+      bands: of `banded`: rounds over which noise is correlated; by default those of an epoch.
+      rounded_noise: adds up clipped updates as whole numbers of a fine grid, to which the noise is
+        rounded, so that no artefact of floating-point numbers tells about the sum.
+      candidates: how many private runs on these clients, this one included, one is chosen from;
+        all are charged as this one. By default the search for settings IS NOT CHARGED.
+      population_budget: what all runs over the same clients may spend together.
     """
 
-    mechanism: Literal["gaussian", "none"]
+    mechanism: Literal["gaussian", "tree", "banded", "local", "example", "none"]
     epsilon: float | None = None
     delta: float | None = None
     clip_norm: float | None = None
     noise_multiplier: float | None = None
     adaptive_clip: AdaptiveClipConfig | None = None
+    bands: int | None = None
+    rounded_noise: bool = False
+    candidates: int | None = None
+    population_budget: PopulationBudgetConfig | None = None
 
     def __post_init__(self) -> None:
         if self.mechanism == "none":
-            promises = ("epsilon", "delta", "clip_norm", "noise_multiplier", "adaptive_clip")
-            given = {name: value for name in promises if (value := getattr(self, name)) is not None}
+            given = {
+                name: value
+                for name in self.__struct_fields__
+                if name != "mechanism" and (value := getattr(self, name))
+            }
             check(
                 not given,
                 f"{given} promise privacy but mechanism=none gives none. "
@@ -84,29 +120,89 @@ class PrivacyConfig(Config, frozen=True):
         )
         check(
             self.epsilon is not None or self.noise_multiplier is not None,
-            "mechanism=gaussian needs epsilon (calibrates the noise) or noise_multiplier",
+            f"mechanism={self.mechanism} needs epsilon (calibrates the noise) or noise_multiplier",
         )
+        check(
+            self.candidates is None or self.candidates >= 1,
+            f"candidates={self.candidates} must be >= 1: this run is one of them",
+        )
+        self._check_mechanism()
+
+    def _check_mechanism(self) -> None:
+        kind = self.mechanism
+        check(
+            self.adaptive_clip is None or kind == "gaussian",
+            f"adaptive_clip is for mechanism=gaussian, not for {kind}, whose account wants one "
+            "clip norm. Leave it out",
+        )
+        check(
+            self.bands is None or (kind == "banded" and self.bands >= 1),
+            f"bands={self.bands} must be >= 1, and is for mechanism=banded",
+        )
+        check(
+            not self.rounded_noise or kind in SUMS,
+            f"rounded_noise is for noise on a sum ({', '.join(SUMS)}), not for mechanism={kind}",
+        )
+
+    @property
+    def is_private(self) -> bool:
+        """Whether there is a guarantee at all."""
+        return self.mechanism != "none"
+
+    @property
+    def noises_sum(self) -> bool:
+        """Whether the server clips updates and adds noise to their sum."""
+        return self.mechanism in SUMS
+
+
+SUMS = ("gaussian", "tree", "banded")
+"""Mechanisms by which the server adds noise to the sum of clipped updates."""
 
 
 class SamplingConfig(Config, frozen=True):
     """Which clients take part in a round.
 
     Attributes:
-      kind: `all` clients every round, or `poisson`: an independent coin flip per client.
-      cohort_size: expected number of clients of a poisson round.
+      kind: `all` clients every round; `poisson`: an independent coin flip per client; `fixed_size`:
+        so many, drawn without replacement; `fixed_order`: one group of clients after the other, so
+        that each takes part once an epoch.
+      cohort_size: number of clients of a round: expected (poisson), exact (fixed_size), or at most
+        (fixed_order).
+      max_cohort_size: a poisson cohort that comes out larger is cut, by chance; the probability
+        of that is part of delta.
+      population: number of clients to train on. A plan takes it without reading data; a run whose
+        data have another number stops.
     """
 
-    kind: Literal["all", "poisson"] = "all"
+    kind: Literal["all", "poisson", "fixed_size", "fixed_order"] = "all"
     cohort_size: int | None = None
+    max_cohort_size: int | None = None
+    population: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "poisson":
-            check(
-                self.cohort_size is not None and self.cohort_size >= 1,
-                f"cohort_size={self.cohort_size} must be >= 1 with kind=poisson",
-            )
-        else:
+        if self.kind == "all":
             check(
                 self.cohort_size is None,
                 f"cohort_size={self.cohort_size} does not apply to kind=all; use kind: poisson",
             )
+        else:
+            check(
+                self.cohort_size is not None and self.cohort_size >= 1,
+                f"cohort_size={self.cohort_size} must be >= 1 with kind={self.kind}",
+            )
+        if self.max_cohort_size is not None:
+            check(
+                self.kind == "poisson",
+                f"max_cohort_size={self.max_cohort_size} is for kind=poisson: no other cohort "
+                f"varies. Leave it out of kind={self.kind}",
+            )
+            assert self.cohort_size is not None
+            check(
+                self.max_cohort_size > self.cohort_size,
+                f"max_cohort_size={self.max_cohort_size} must be above cohort_size="
+                f"{self.cohort_size}, by several times its square root",
+            )
+        check(
+            self.population is None or self.population >= max(1, self.cohort_size or 1),
+            f"population={self.population} must be >= 1 and >= cohort_size={self.cohort_size}",
+        )

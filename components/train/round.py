@@ -41,11 +41,13 @@ from privet.components.train.client_update import (
     train_block,
 )
 from privet.components.train.config import TrainConfig
+from privet.components.train.correlated_noise import CorrelatedNoise
 from privet.components.train.model import (
     restore_keras,
     to_functional,
     unfused_normalization,
 )
+from privet.components.train.noise import Weights, draw_noise, kept_nothing, weights_of
 from privet.components.train.programs import Arrays, Call, Program, build_program
 from privet.components.train.robust import robust_mean
 
@@ -58,6 +60,9 @@ class ServerState(NamedTuple):
       optimizer: the server optimizer's state.
       query: the DPQuery's global state: clip norm, noise.
       algorithm: of mime_lite the clients' optimizer state, of scaffold the mean control variate.
+      noise: what is kept of the noise of earlier rounds, for noise that is correlated. It never
+        leaves the server: with it one could take noise away.
+      noise_rounds: since that noise began.
       rounds: that led here, of which the learning rates are a function.
       visited: where clients keep something, int32 [population]: the round in which each of them
         last wrote it, 0 for none.
@@ -67,13 +72,15 @@ class ServerState(NamedTuple):
     optimizer: Arrays
     query: Arrays
     algorithm: Arrays
+    noise: Arrays = ()
+    noise_rounds: int = 0
     rounds: int = 0
     visited: np.ndarray | None = None
 
     @property
     def arrays(self) -> Arrays:
         """What the update changes."""
-        return (*self.weights, *self.optimizer, *self.query, *self.algorithm)
+        return (*self.weights, *self.optimizer, *self.query, *self.algorithm, *self.noise)
 
 
 class _Tensors(NamedTuple):
@@ -83,6 +90,7 @@ class _Tensors(NamedTuple):
     optimizer: Any
     query: Any
     algorithm: Any
+    noise: Any
 
 
 class Partial(NamedTuple):
@@ -127,8 +135,10 @@ class Programs:
       nothing: the partial sum of no client.
       work: (prepared, block) -> total, rows.
       work_xla: the same, compiled by XLA; it wants padded blocks.
-      update: (state, total, learning rate, seeds of the noise) -> state and numbers of the event.
+      update: (state, total, learning rate, seeds and weights of the noise) -> state and numbers of
+        the event.
       event: the structure of the event.
+      correlation: of the noise over rounds, if there is any.
     """
 
     config: TrainConfig
@@ -139,6 +149,7 @@ class Programs:
     work_xla: Program
     update: Program
     event: Any
+    correlation: CorrelatedNoise | None
 
     @property
     def row_bytes(self) -> int:
@@ -177,13 +188,16 @@ class Programs:
         rate = learning_rate(config.server_optimizer, state.rounds + 1, config.rounds)
         tensors = len(self.nothing.total) - 1  # the last one is the weight
         seeds = np.frombuffer(secrets.token_bytes(16 * tensors), np.int64).reshape(tensors, 2)
-        updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seeds))
+        weights = weights_of(self.correlation, state.noise_rounds)
+        updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seeds, *weights))
         taken = iter(updated)
         after = state._replace(
             weights=tuple(itertools.islice(taken, len(state.weights))),
             optimizer=tuple(itertools.islice(taken, len(state.optimizer))),
             query=tuple(itertools.islice(taken, len(state.query))),
             algorithm=tuple(itertools.islice(taken, len(state.algorithm))),
+            noise=tuple(itertools.islice(taken, len(state.noise))),
+            noise_rounds=state.noise_rounds + 1,
             rounds=state.rounds + 1,
         )
         numbers = [float(number) for number in taken]
@@ -192,6 +206,10 @@ class Programs:
             visited[cohort] = after.rounds
             after = after._replace(visited=visited)
         return after, tf.nest.pack_sequence_as(self.event, numbers)
+
+    def begin_stretch(self, state: ServerState) -> ServerState:
+        """The state with nothing left of noise that is correlated over rounds."""
+        return state._replace(noise=self.initial.noise, noise_rounds=0)
 
     def _robust_total(self, partial: Partial) -> Arrays:
         """The robust mean in the place of a sum over one client."""
@@ -233,9 +251,13 @@ def build_programs(
         optimizer=_arrays(build_server_optimizer(config).initialize(weights)),
         query=_arrays(query.initial_global_state()),
         algorithm=_arrays(_initial_algorithm(config, weights)),
+        noise=(),
     )
     form = record_like(config, weights)
     nothing = _arrays(Total(query.initial_sample_state(form), np.float32(0)))
+    correlation = None if mean is None else mean.correlation
+    sums = tf.nest.flatten(specs_of(nothing.updates))
+    state = state._replace(noise=_arrays(kept_nothing(correlation, sums)))
 
     def work(padded: bool) -> Any:
         def function(given: Prepared, block: BlockTensors) -> Any:
@@ -243,20 +265,24 @@ def build_programs(
 
         return function
 
-    def update(state: _Tensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor) -> Any:
+    def update(
+        state: _Tensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor, weights: Weights
+    ) -> Any:
         if mean is None:
             return _update_plain(config, query, state, total, rate, population)
-        with mean.seeded(seeds):
+        sums = tf.nest.flatten(total.updates)
+        noises, kept_noise = draw_noise(sums, seeds, state.noise, weights)
+        with mean.noised_by(noises):
             result, mechanism, event = mean.get_noised_result(total.updates, state.query)
         state = _step(config, state, result, rate, share=None)
-        return state._replace(query=mechanism), event
+        return state._replace(query=mechanism, noise=kept_noise), event
 
     rate = tf.TensorSpec((), tf.float32)
     kept = specs_of(state)
     given = Prepared(weights, specs_of(frozen), kept.query, kept.algorithm, rate)
     needed = given, _block_specs(config, schema, weights)
-    seeds = tf.TensorSpec((len(_flat(nothing.updates)), 2), tf.int64)
-    update_program, (_, event) = build_program(update, kept, specs_of(nothing), rate, seeds)
+    drawn = tf.TensorSpec((len(sums), 2), tf.int64), specs_of(weights_of(correlation, 0))
+    update_program, (_, event) = build_program(update, kept, specs_of(nothing), rate, *drawn)
     with unfused_normalization():
         plain, _ = build_program(work(padded=False), *needed)
         compiled, _ = build_program(work(padded=True), *needed, xla=True)
@@ -275,6 +301,7 @@ def build_programs(
             optimizer=_flat(state.optimizer),
             query=_flat(state.query),
             algorithm=_flat(state.algorithm),
+            noise=_flat(state.noise),
             visited=visited,
         ),
         frozen=frozen,
@@ -283,6 +310,7 @@ def build_programs(
         work_xla=compiled,
         update=update_program,
         event=event,
+        correlation=correlation,
     )
 
 
@@ -330,7 +358,7 @@ def _step(config: TrainConfig, state: _Tensors, mean: Any, rate: Any, share: Any
     optimizer = build_server_optimizer(config)
     stepped = with_learning_rate(optimizer, state.optimizer, rate)
     stepped, weights = optimizer.next(stepped, state.weights, mean)
-    return _Tensors(tuple(weights), stepped, state.query, algorithm)
+    return _Tensors(tuple(weights), stepped, state.query, algorithm, state.noise)
 
 
 def _block_specs(config: TrainConfig, schema: Schema, weights: Any) -> BlockTensors:

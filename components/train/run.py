@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-import dp_accounting
 import tensorflow as tf
 
 from privet.components.shared import files, layout, noised_statistics, tasks
@@ -32,7 +31,7 @@ from privet.components.train.model import (
 )
 from privet.components.train.participation import Participation, build_participation
 from privet.components.train.privacy_config import PrivacyConfig
-from privet.components.train.sampling import Sampler, build_sampler
+from privet.components.train.sampling import build_sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +75,22 @@ def run_training(
     """
     store = ClientStore(examples, "train")
     _check_metrics(config, store.schema)
-    private = config.privacy.mechanism != "none"
+    private = config.privacy.is_private
     if private:
         _check_learned(store.schema)
     sampler = build_sampler(config.sampling, len(store), private=private, seed=seed)
     participation = build_participation(config, sampler, seed)
     statistics = _read_statistics(examples)
     before = noised_statistics.event_of(statistics)
-    mechanism = _mechanism(config, sampler, participation, before) if private else None
+    accountant = None
+    if private:
+        accountant = accounting.open_account(
+            config,
+            sampler.draws,
+            before,
+            examples=int(store.example_counts().sum()),
+            expected_reports=participation.expected_reports,
+        )
     checkpoints = None
     if state is not None:
         fingerprint = fingerprint_of(
@@ -93,7 +100,7 @@ def run_training(
             config.to_json(),
             str(seed),
             version,
-            repr(mechanism.event(sampler)) if mechanism else "",
+            repr(accountant.mechanism) if accountant else "",
         )
         checkpoints = Checkpoints(state, fingerprint, private=private)
     model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
@@ -107,7 +114,7 @@ def run_training(
             config,
             model=model,
             store=store,
-            query=_query(config.privacy, mechanism, participation),
+            query=_query(config.privacy, accountant, participation),
             seed=seed,
             make_pipeline=make_pipeline,
             folder=folder,
@@ -120,7 +127,7 @@ def run_training(
             sampler,
             participation,
             config,
-            mechanism=mechanism,
+            accountant=accountant,
             evaluate=build_evaluation(model, ClientStore(examples, "eval")),
             progress=progress,
             example_counts=examples_taken(store.example_counts(), config),
@@ -129,17 +136,14 @@ def run_training(
     assign_weights(model, trained.weights)
     ledger = write_ledger(
         config.privacy,
-        sampler,
         participation,
-        mechanism.accountant if mechanism else None,
-        noise_multiplier=mechanism.noise_multiplier if mechanism else 0.0,
+        accountant,
         rounds=len(trained.rounds),
-        rounds_counted=trained.rounds_counted,
         rounds_allowed=trained.rounds_allowed,
         rounds_planned=config.rounds,
         ended_by=trained.ended_by,
         public_eval=config.public_eval,
-        epsilon_by_round=[r.epsilon for r in trained.rounds] if mechanism else [],
+        epsilon_by_round=[r.epsilon for r in trained.rounds] if accountant else [],
         statistics=statistics,
         rounds_of_others=checkpoints.rounds_of_others() if checkpoints else 0,
     )
@@ -186,34 +190,17 @@ def _read_statistics(examples: str) -> dict[str, Any]:
     return files.read_json(path) if files.exists(path) else {}
 
 
-def _mechanism(
-    config: TrainConfig,
-    sampler: Sampler,
-    participation: Participation,
-    before: dp_accounting.DpEvent,
-) -> loop.Mechanism:
-    """Calibrates the noise (unless given) and opens an account, with what came before on it."""
-    privacy = config.privacy
-    assert privacy.delta is not None  # PrivacyConfig checks it
-    noise = accounting.plan_noise(
-        privacy,
-        sampler,
-        config.rounds,
-        before,
-        expected_reports=participation.expected_reports,
-    )
-    return loop.Mechanism(noise, accounting.Accountant(privacy.delta, before), privacy.epsilon)
-
-
 def _query(
-    privacy: PrivacyConfig, mechanism: loop.Mechanism | None, participation: Participation
+    privacy: PrivacyConfig, accountant: accounting.Accountant | None, participation: Participation
 ) -> Any:
-    if mechanism is None:
+    if accountant is None:
         return None
     assert privacy.clip_norm is not None
     return build_query(
         privacy.clip_norm,
-        mechanism.noise_multiplier,
+        accountant.mechanism.noise_multiplier,
         participation.expected_reports,
         privacy.adaptive_clip,
+        rounded=privacy.rounded_noise,
+        correlation=accountant.mechanism.correlation,
     )

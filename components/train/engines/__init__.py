@@ -58,6 +58,9 @@ class Engine(Protocol):
           StoreError: it is the state of another model or algorithm.
         """
 
+    def begin_stretch(self, state: Any) -> Any:
+        """The state with nothing left of noise that is correlated over rounds."""
+
     def forget_before(self, state: Any) -> None:
         """Lets go of what is kept elsewhere for states before this one: it is in a checkpoint."""
 

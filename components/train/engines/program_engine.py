@@ -76,6 +76,10 @@ class ProgramEngine(abc.ABC):
         """The state that was saved."""
         return saving.unpack(content, self.initialize())
 
+    def begin_stretch(self, state: ServerState) -> ServerState:
+        """The state with nothing left of noise that is correlated over rounds."""
+        return self._programs.begin_stretch(state)
+
     def forget_before(self, state: ServerState) -> None:
         """Removes the states of clients that are no longer needed."""
         if self._states is not None:
