@@ -178,6 +178,13 @@ def count_noise_of(config: AdaptiveClipConfig, expected_reports: float) -> float
     return expected_reports / 20 if config.count_noise is None else config.count_noise
 
 
+def rounds_event(
+    mechanism: Mechanism, rounds: int, before: dp_accounting.DpEvent = NOTHING
+) -> dp_accounting.DpEvent:
+    """The event of consecutive rounds of a mechanism, after what came before."""
+    return in_sequence(before, mechanism.event(rounds))
+
+
 def open_account(
     config: TrainConfig,
     draws: Draws,

@@ -83,7 +83,9 @@ class RoundedGaussianSumQuery(BoundedGaussianSumQuery):
 
     def initial_sample_state(self, template: Any) -> Any:
         """The sum of no record."""
-        return tf.nest.map_structure(lambda value: tf.zeros(value.shape, tf.int64), template)
+        return tf.nest.map_structure(
+            lambda value: tf.zeros(getattr(value, "shape", ()), tf.int64), template
+        )
 
     def preprocess_record_impl(self, params: Any, record: Any) -> tuple[Any, Any]:
         """The record clipped, in units of clip * 2**-30; its norm."""

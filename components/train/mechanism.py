@@ -126,6 +126,15 @@ class Mechanism:
         return described
 
 
+def gaussian(draws: Draws, noise_multiplier: float) -> Mechanism:
+    """Noise on the sum of a cohort's clipped updates, anew in every round.
+
+    >>> gaussian(Draws("all", clients=10, expected_cohort=10.0), 2.0).event(30)
+    SelfComposedDpEvent(event=GaussianDpEvent(noise_multiplier=2.0), count=30)
+    """
+    return Mechanism("gaussian", draws, noise_multiplier)
+
+
 def build_mechanism(
     config: PrivacyConfig, draws: Draws, *, noise_multiplier: float, momentum: float = 0.0
 ) -> Mechanism:

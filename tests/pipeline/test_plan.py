@@ -2,15 +2,24 @@
 
 from typing import Any
 
+import dp_accounting
 import pytest
 
 from privet.components.shared import files, layout
 from privet.components.shared.errors import ConfigError
-from privet.components.shared.privacy_loss import epsilon_of, gaussians
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
 from privet.components.train.accounting import rounds_event
-from privet.components.train.sampling import AllClients
+from privet.components.train.mechanism import gaussian
+from privet.components.train.sampling import AllClients, Sampler
 from privet.pipeline import summary
 from privet.pipeline.plan import make_plan
+
+
+def epsilon_after(
+    sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
+) -> float:
+    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), 1e-5)
+
 
 STATISTICS = "data.dp_statistics={epsilon: 2, delta: 1.0e-6, max_examples_per_client: 4}"
 RELEASED = 6  # clients, examples, their histogram, labels, mean and histogram of x
@@ -32,7 +41,7 @@ def test_plan_counts_noised_statistics_into_the_budget(
     assert plan["statistics"]["delta"] == 1e-6
     assert plain["statistics"] is None
     assert plan["noise_multiplier"] > plain["noise_multiplier"]
-    assert epsilon_of(rounds_event(AllClients(6), plan["noise_multiplier"], 2), 1e-5) < 8
+    assert epsilon_after(AllClients(6), plan["noise_multiplier"], 2) < 8
     assert "statistics" in "\n".join(summary.plan_lines(plan))
     assert "statistics" not in "\n".join(summary.plan_lines(plain))
 

@@ -92,7 +92,11 @@ def full_facts(rounds: int = 30) -> dict[str, Any]:
             "rounds": rounds,
             "rounds_planned": rounds,
             "epsilon_by_round": epsilon,
-            "dp_event": "SelfComposedDpEvent(GaussianDpEvent(noise_multiplier=6.12), 30)",
+            "event": {
+                "kind": "repeated",
+                "count": 30,
+                "event": {"kind": "gaussian", "noise_multiplier": 6.12},
+            },
             "assumptions": [
                 "Each person is one client; someone with two devices is counted as two.",
                 "The noise is drawn on the server, which follows the protocol.",

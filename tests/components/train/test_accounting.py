@@ -15,14 +15,29 @@ from privet.components.train.accounting import (
     check_budget,
     check_delta,
     joint_noise_multiplier,
+    open_account,
     plan_noise,
     rounds_event,
     value_noise_multiplier,
 )
+from privet.components.train.config import TrainConfig
+from privet.components.train.mechanism import build_mechanism, gaussian
 from privet.components.train.privacy_config import AdaptiveClipConfig, PrivacyConfig
-from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
+from privet.components.train.sampling import (
+    AllClients,
+    FixedOrderSampler,
+    PoissonSampler,
+    Sampler,
+)
 
 DELTA = 1e-5
+
+
+def epsilon_after(
+    sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
+) -> float:
+    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), DELTA)
+
 
 # N, m, rounds, noise multiplier -> epsilon by PLD under Poisson sampling, and without
 # amplification (docs/privacy.md; computed once with dp-accounting 0.4.3 and by hand for q=1).
@@ -37,8 +52,8 @@ KNOWN = [
 def test_epsilon_is_the_known_one_for_each_sampler(
     n: int, m: int, rounds: int, noise: float, delta: float, poisson: float, plain: float
 ) -> None:
-    amplified = epsilon_of(rounds_event(PoissonSampler(n, m), noise, rounds), delta)
-    unamplified = epsilon_of(rounds_event(AllClients(n), noise, rounds), delta)
+    amplified = epsilon_of(rounds_event(gaussian(PoissonSampler(n, m).draws, noise), rounds), delta)
+    unamplified = epsilon_of(rounds_event(gaussian(AllClients(n).draws, noise), rounds), delta)
 
     assert amplified == pytest.approx(poisson, abs=0.01)
     assert unamplified == pytest.approx(plain, abs=0.05)
@@ -54,7 +69,7 @@ def gaussian_delta(epsilon: float, noise: float) -> float:
 
 def test_full_participation_is_one_gaussian_of_all_rounds() -> None:
     # T rounds of noise z are one Gaussian mechanism of noise z / sqrt(T): 3.29 / sqrt(30) = 0.6007.
-    epsilon = epsilon_of(rounds_event(AllClients(200), 3.29, 30), DELTA)
+    epsilon = epsilon_after(AllClients(200), 3.29, 30)
     noise = 3.29 / math.sqrt(30)
 
     assert epsilon == pytest.approx(7.99, abs=0.01)
@@ -63,11 +78,9 @@ def test_full_participation_is_one_gaussian_of_all_rounds() -> None:
 
 
 def test_poisson_at_probability_one_is_full_participation() -> None:
-    everybody = epsilon_of(rounds_event(PoissonSampler(50, 50), 2.0, 5), DELTA)
+    everybody = epsilon_after(PoissonSampler(50, 50), 2.0, 5)
 
-    assert everybody == pytest.approx(
-        epsilon_of(rounds_event(AllClients(50), 2.0, 5), DELTA), abs=1e-3
-    )
+    assert everybody == pytest.approx(epsilon_after(AllClients(50), 2.0, 5), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -83,34 +96,33 @@ def test_poisson_at_probability_one_is_full_participation() -> None:
 def test_calibrated_noise_meets_the_target_and_one_step_less_does_not(
     sampler: Sampler, rounds: int, epsilon: float
 ) -> None:
-    noise = calibrate_noise(sampler, rounds, epsilon, DELTA)
+    noise = calibrate_noise(gaussian(sampler.draws, 1.0), rounds, epsilon, DELTA)
 
-    assert epsilon_of(rounds_event(sampler, noise, rounds), DELTA) <= epsilon
-    assert epsilon_of(rounds_event(sampler, noise - 1e-3, rounds), DELTA) > epsilon
+    assert epsilon_after(sampler, noise, rounds) <= epsilon
+    assert epsilon_after(sampler, noise - 1e-3, rounds) > epsilon
     assert round(noise, 3) == pytest.approx(noise, abs=1e-12)
 
 
 def test_epsilon_out_of_reach_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"no noise multiplier reaches epsilon=1e-12.* Raise eps"):
-        calibrate_noise(AllClients(10), 10, 1e-12, 1e-15)
+        calibrate_noise(gaussian(AllClients(10).draws, 1.0), 10, 1e-12, 1e-15)
 
 
 def accounted(sampler: Sampler, noise: float, rounds: int) -> Accountant:
-    accountant = Accountant(DELTA)
+    accountant = Accountant(gaussian(sampler.draws, noise), DELTA)
     for _ in range(rounds):
-        accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(noise)))
+        accountant.count_round()
     return accountant
 
 
 def test_epsilon_never_falls_over_rounds_and_is_known_in_advance() -> None:
     sampler = PoissonSampler(100, 50)
-    accountant = Accountant(DELTA)
-    one = sampler.account(dp_accounting.GaussianDpEvent(4.0))
+    accountant = Accountant(gaussian(sampler.draws, 4.0), DELTA)
     spent = [accountant.epsilon()]
     for number in range(1, 7):
-        accountant.compose(one)
+        accountant.count_round()
         spent.append(accountant.epsilon())
-        assert spent[-1] == epsilon_of(rounds_event(sampler, 4.0, number), DELTA)
+        assert spent[-1] == epsilon_after(sampler, 4.0, number)
 
     assert spent[0] == 0
     assert spent == sorted(spent)
@@ -127,14 +139,14 @@ def test_renyi_bound_is_never_below(sampler: Sampler) -> None:
 def test_rounds_one_by_one_are_the_planned_composition() -> None:
     sampler = PoissonSampler(100, 20)
 
-    assert accounted(sampler, 1.5, 7).epsilon() == epsilon_of(rounds_event(sampler, 1.5, 7), DELTA)
+    assert accounted(sampler, 1.5, 7).epsilon() == epsilon_after(sampler, 1.5, 7)
 
 
 def test_accountants_that_contradict_each_other_stop_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     accountant = accounted(AllClients(10), 1.0, 1)
-    monkeypatch.setattr(accounting, "epsilon_of", lambda event, delta: 100.0)
+    monkeypatch.setattr(accounting, "epsilon_of", lambda event, delta, lost: 100.0)
 
     with pytest.raises(PrivacyError, match=r"PLD says epsilon=100\.0, RDP, which is looser"):
         accountant.epsilon()
@@ -153,26 +165,29 @@ STATISTICS = gaussians(12.0, 6)
 def test_statistics_and_rounds_are_one_gaussian_over_all_clients() -> None:
     # Precisions add up: 6 of noise 12 and 30 of noise 5 are one of noise (6/144 + 30/25)^-1/2.
     noise = (6 / 12.0**2 + 30 / 5.0**2) ** -0.5
-    epsilon = epsilon_of(rounds_event(AllClients(200), 5.0, 30, STATISTICS), DELTA)
+    epsilon = epsilon_after(AllClients(200), 5.0, 30, STATISTICS)
 
     assert gaussian_delta(epsilon, noise) <= DELTA < gaussian_delta(epsilon - 0.002, noise)
 
 
 def test_whole_is_more_than_each_part_and_less_than_their_sum() -> None:
     sampler = PoissonSampler(200, 50)
-    parts = [epsilon_of(e, DELTA) for e in (STATISTICS, rounds_event(sampler, 1.5, 20))]
-    whole = epsilon_of(rounds_event(sampler, 1.5, 20, STATISTICS), DELTA)
+    parts = [
+        epsilon_of(e, DELTA) for e in (STATISTICS, rounds_event(gaussian(sampler.draws, 1.5), 20))
+    ]
+    whole = epsilon_after(sampler, 1.5, 20, STATISTICS)
 
     assert max(parts) < whole < sum(parts)
 
 
 def test_accountant_starts_with_what_came_before() -> None:
-    accountant, sampler = Accountant(DELTA, STATISTICS), AllClients(10)
+    sampler = AllClients(10)
+    accountant = Accountant(gaussian(sampler.draws, 4.0), DELTA, before=STATISTICS)
 
     assert accountant.epsilon() == epsilon_of(STATISTICS, DELTA) > 0
     for number in (1, 2):
-        accountant.compose(dp_accounting.GaussianDpEvent(4.0))
-        planned = rounds_event(sampler, 4.0, number, STATISTICS)
+        accountant.count_round()
+        planned = rounds_event(gaussian(sampler.draws, 4.0), number, STATISTICS)
         assert accountant.epsilon() == epsilon_of(planned, DELTA)
     assert accountant.rounds_event == gaussians(4.0, 2)
 
@@ -183,11 +198,11 @@ def test_accountant_starts_with_what_came_before() -> None:
 )
 def test_calibration_leaves_room_for_the_statistics(sampler: Sampler, share: float) -> None:
     target = epsilon_of(STATISTICS, DELTA) / share
-    noise = calibrate_noise(sampler, 10, target, DELTA, STATISTICS)
+    noise = calibrate_noise(gaussian(sampler.draws, 1.0), 10, target, DELTA, STATISTICS)
 
-    assert epsilon_of(rounds_event(sampler, noise, 10, STATISTICS), DELTA) <= target
-    assert epsilon_of(rounds_event(sampler, noise * 0.999, 10, STATISTICS), DELTA) > target
-    assert epsilon_of(rounds_event(sampler, noise, 10), DELTA) < target
+    assert epsilon_after(sampler, noise, 10, STATISTICS) <= target
+    assert epsilon_after(sampler, noise * 0.999, 10, STATISTICS) > target
+    assert epsilon_after(sampler, noise, 10) < target
 
 
 def test_statistics_that_spend_the_budget_are_a_config_error() -> None:
@@ -199,16 +214,18 @@ def test_statistics_that_spend_the_budget_are_a_config_error() -> None:
             mechanism="gaussian", epsilon=spent, delta=DELTA, clip_norm=1.0, noise_multiplier=noise
         )
         with pytest.raises(ConfigError, match=r"alone spend .* Raise it, or lower data\.dp_stat"):
-            plan_noise(config, AllClients(10), 5, STATISTICS)
+            plan_noise(config, gaussian(AllClients(10).draws, 1.0), 5, STATISTICS)
 
 
 def test_configured_noise_is_kept_and_other_noise_calibrated() -> None:
     def planned(**settings: float) -> float:
         config = PrivacyConfig(mechanism="gaussian", delta=DELTA, clip_norm=1.0, **settings)
-        return plan_noise(config, AllClients(10), 5, STATISTICS)
+        return plan_noise(config, gaussian(AllClients(10).draws, 1.0), 5, STATISTICS)
 
     assert planned(noise_multiplier=3.0) == 3.0
-    assert planned(epsilon=4.0) == calibrate_noise(AllClients(10), 5, 4.0, DELTA, STATISTICS)
+    assert planned(epsilon=4.0) == calibrate_noise(
+        gaussian(AllClients(10).draws, 1.0), 5, 4.0, DELTA, STATISTICS
+    )
 
 
 def test_noise_of_values_and_counts_is_together_what_was_planned() -> None:
@@ -238,5 +255,88 @@ def test_count_with_less_noise_than_planned_is_refused_before_training() -> None
         adaptive_clip=AdaptiveClipConfig(),
     )
     with pytest.raises(ConfigError, match=r"count_noise=1 is too little: twice it must be above"):
-        plan_noise(config, AllClients(20), 10)
-    assert plan_noise(config, AllClients(40), 10) == 3.0
+        plan_noise(config, gaussian(AllClients(20).draws, 1.0), 10)
+    assert plan_noise(config, gaussian(AllClients(40).draws, 1.0), 10) == 3.0
+
+
+def test_cut_cohorts_take_their_share_of_delta() -> None:
+    sampler = PoissonSampler(1000, 100, max_cohort_size=160)
+    accountant = accounted(sampler, 1.5, 20)
+    epsilon, lost = accountant.epsilon(), 20 * sampler.draws.overflow
+
+    assert 0 < lost < DELTA / 10
+    # (1 + e^epsilon) lost is what delta must leave for the rounds themselves.
+    left = DELTA - (1 + math.exp(epsilon)) * lost
+    event = rounds_event(gaussian(sampler.draws, 1.5), 20)
+    assert epsilon_of(event, left) <= epsilon <= epsilon_of(event, left) * (1 + 1e-5)
+    assert epsilon > epsilon_after(PoissonSampler(1000, 100), 1.5, 20)
+    assert accountant.epsilon_rdp() > epsilon
+
+
+def test_calibration_pays_for_cut_cohorts_and_says_when_it_cannot() -> None:
+    capped = PoissonSampler(1000, 100, max_cohort_size=160)
+    noise = calibrate_noise(gaussian(capped.draws, 1.0), 20, 2.0, DELTA)
+    assert accounted(capped, noise, 20).epsilon() <= 2.0
+    assert accounted(capped, noise - 1e-3, 20).epsilon() > 2.0
+
+    tight = PoissonSampler(1000, 100, max_cohort_size=110)
+    with pytest.raises(ConfigError, match=r"cut with probability .* Raise train\.sampling\.max_"):
+        calibrate_noise(gaussian(tight.draws, 1.0), 20, 2.0, DELTA)
+    assert accounted(tight, 1.5, 20).epsilon() == math.inf
+
+
+def test_repeated_round_begins_another_epoch_of_a_fixed_order() -> None:
+    order = FixedOrderSampler(100, 10, seed=0)  # ten rounds an epoch
+    once = Accountant(gaussian(order.draws, 2.0), DELTA, stretches=[10])
+    # Rounds 6 and 7 were lost and ran again: whoever was in them took part twice.
+    repeated = Accountant(gaussian(order.draws, 2.0), DELTA, stretches=[7, 5])
+
+    assert once.epsilon() == epsilon_of(gaussians(2.0, 1), DELTA)
+    assert repeated.epsilon() == epsilon_of(gaussians(2.0, 2), DELTA)
+    assert once.including(10).epsilon() == epsilon_of(gaussians(2.0, 2), DELTA)
+    assert repeated.rounds == 12
+    # With all clients every round counts for itself, wherever stretches begin.
+    everybody = Accountant(gaussian(AllClients(100).draws, 2.0), DELTA, stretches=[7, 5])
+    assert everybody.epsilon() == epsilon_of(gaussians(2.0, 12), DELTA)
+
+
+def test_candidates_are_all_charged() -> None:
+    draws = AllClients(100).draws
+    one = Accountant(gaussian(draws, 4.0), DELTA, before=STATISTICS, stretches=[5])
+    three = Accountant(gaussian(draws, 4.0), DELTA, before=STATISTICS, candidates=3, stretches=[5])
+
+    assert three.epsilon() == one.including(10).epsilon()
+    assert three.rounds == 5
+    noise = calibrate_noise(gaussian(draws, 1.0), 5, 3.0, DELTA, candidates=3)
+    assert (
+        epsilon_of(gaussians(noise, 15), DELTA)
+        <= 3.0
+        < epsilon_of(gaussians(noise - 1e-3, 15), DELTA)
+    )
+
+
+@pytest.mark.parametrize("kind", ["local", "example"])
+def test_noised_statistics_do_not_add_up_with_another_relation(kind: str) -> None:
+    config = PrivacyConfig.from_mapping(
+        {"mechanism": kind, "delta": DELTA, "clip_norm": 1.0, "noise_multiplier": 5.0}
+    )
+    mechanism = build_mechanism(config, AllClients(10).draws, noise_multiplier=5.0)
+    assert plan_noise(config, mechanism, 5) == 5.0
+    with pytest.raises(ConfigError, match=rf"mechanism={kind} protects by .* Leave data\.dp_stat"):
+        plan_noise(config, mechanism, 5, STATISTICS)
+
+
+def test_delta_is_held_against_the_number_of_examples_where_they_are_protected() -> None:
+    config = TrainConfig.from_mapping(
+        {
+            "privacy": {
+                "mechanism": "example",
+                "delta": 1e-3,
+                "clip_norm": 1.0,
+                "noise_multiplier": 5.0,
+            }
+        }
+    )
+    open_account(config, AllClients(10).draws, examples=999)
+    with pytest.raises(PrivacyError, match=r"below 1 / 1000 examples"):
+        open_account(config, AllClients(10).draws, examples=1000)

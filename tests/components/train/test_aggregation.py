@@ -1,6 +1,6 @@
 """The mechanism itself, through a real TFF aggregation: clipping, denominator, noise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from privet.components.train.accounting import joint_noise_multiplier, value_noise_multiplier
 from privet.components.train.aggregation import build_aggregator, build_query
+from privet.components.train.noise import draw_noise, kept_nothing, weights_of
 from privet.components.train.privacy_config import AdaptiveClipConfig
 
 
@@ -174,13 +175,17 @@ def test_adaptive_clip_bounds_what_is_not_finite() -> None:
         assert values[2] == -0.5  # not within the clip norm
 
 
-def test_adaptive_noise_has_the_planned_moments_on_values_and_count() -> None:
-    query = build_query(CLIP, NOISE, 100.0, AdaptiveClipConfig(count_noise=2.0))
+@pytest.mark.parametrize("rounded", [False, True])
+def test_adaptive_noise_has_the_planned_moments_on_values_and_count(rounded: bool) -> None:
+    query = build_query(CLIP, NOISE, 100.0, AdaptiveClipConfig(count_noise=2.0), rounded=rounded)
     state = query.initial_global_state()
     nobody = query.initial_sample_state([tf.zeros(SIZE)])
     clips = []
     for seed in range(400):
-        with query.seeded(tf.constant([[seed, 1], [seed, 2]], tf.int64)):
+        sums = tf.nest.flatten(nobody)
+        seeds = tf.constant([[seed, 1], [seed, 2]], tf.int64)
+        noises, _ = draw_noise(sums, seeds, kept_nothing(None, sums), weights_of(None, 0))
+        with query.noised_by(noises):
             (mean,), after, event = query.get_noised_result(nobody, state)
         clips.append(float(query.derive_metrics(after)["clip"]))
         if seed < 3:
@@ -196,16 +201,72 @@ def test_adaptive_noise_has_the_planned_moments_on_values_and_count() -> None:
 @pytest.mark.parametrize("bit", [0, 31, 32, 63])
 @pytest.mark.parametrize("half", [0, 1])
 def test_every_bit_of_a_seed_makes_other_noise(half: int, bit: int) -> None:
-    query = build_query(1.0, 1.0, 1.0)
     drawn = []
     for flipped in (0, 1):
         seeds = np.array([[12345, -678]], np.int64)
         seeds[0, half] ^= np.array(flipped << bit, np.uint64).astype(np.int64)
-        with query.seeded(tf.constant(seeds)):
-            state = query.initial_global_state()
-            (mean,), _, _ = query.get_noised_result([tf.zeros(SIZE)], state)
-        drawn.append(mean.numpy())
+        sums = [tf.zeros(SIZE)]
+        kept = kept_nothing(None, sums)
+        (noise,), _ = draw_noise(sums, tf.constant(seeds), kept, weights_of(None, 0))
+        drawn.append(noise.numpy())
     assert abs(np.corrcoef(drawn)[0, 1]) < 7 / np.sqrt(SIZE)
+
+
+def rounded_sum(updates: Sequence[Any], *, noise: float = 0.0, clip: float = CLIP) -> Any:
+    """The sum in units of clip * 2**-30, and the mean over one with noise from a fixed seed."""
+    query = build_query(clip, noise, 1.0, rounded=True)
+    state = query.initial_global_state()
+    params = query.derive_sample_params(state)
+    total = query.initial_sample_state([tf.zeros(len(updates[0]))])
+    for update in updates:
+        total = query.accumulate_record(params, total, [tf.constant(update, tf.float32)])
+    seeds = tf.constant([[5, 7]], tf.int64)
+    noises, _ = draw_noise(total, seeds, kept_nothing(None, total), weights_of(None, 0))
+    with query.noised_by(noises):
+        (mean,), _, event = query.get_noised_result(total, state)
+    assert float(event.noise_multiplier) == pytest.approx(noise, rel=1e-6)
+    return total[0].numpy(), mean.numpy(), noises[0].numpy()
+
+
+def test_rounded_sum_is_exact_in_whatever_order() -> None:
+    generator = np.random.default_rng(0)
+    updates = generator.normal(size=(50, 7)).astype(np.float32)
+    units, mean, _ = rounded_sum(updates)
+    again, _, _ = rounded_sum(updates[::-1])
+
+    assert units.dtype == np.int64
+    assert np.array_equal(units, again)  # float32 sums would differ
+    norms = np.linalg.norm(updates, axis=1, keepdims=True)
+    wanted = (updates * np.minimum(1, CLIP / norms)).sum(axis=0)
+    np.testing.assert_allclose(mean, wanted, rtol=1e-5, atol=50 * CLIP * 2.0**-27)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        [3e38, 3e38, -3e38, 0],
+        [0.5, 0, 0, 0],
+        [0.3, 0.4, 0, 0],
+        [1e-3, 1e-42, 0, 0],
+        [np.nextafter(np.float32(0.5), np.float32(1)), 0, 0, 0],
+        [0.1, 0.2, 0.3, 0.4],
+    ],
+)
+def test_rounded_update_never_exceeds_the_clip_norm_by_a_bit(update: list[float]) -> None:
+    units, _, _ = rounded_sum([update])
+    assert sum(int(unit) ** 2 for unit in units) <= 2**60
+    assert not any(rounded_sum([[np.nan, *update[1:]]])[0])
+    assert not any(rounded_sum([[np.inf, *update[1:]]])[0])
+
+
+def test_rounded_noise_is_a_rounded_gaussian_on_the_same_grid() -> None:
+    units, mean, normal = rounded_sum([np.full(SIZE, 1e-3)], noise=NOISE)
+    grid = CLIP * 2.0**-30
+    wanted = (units + np.rint(normal * NOISE * 2.0**30)) * grid
+
+    assert np.array_equal(mean, wanted.astype(np.float32))
+    noise = (mean - units * grid) / (CLIP * NOISE)
+    assert abs(noise.var() - 1) < 7 * np.sqrt(2 / SIZE)
 
 
 def test_plain_mean_counts_every_client_once(aggregate: Any) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints and the journal on disk: what is there after a kill, and what is damaged."""
 
+import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ def open_state(folder: Path, *, private: bool = True, name: str = NAME) -> Check
 
 def started(folder: Path, rounds: int) -> Checkpoints:
     kept = open_state(folder)
-    for _ in range(rounds):
-        kept.start_round()
+    for number in range(1, rounds + 1):
+        kept.start_round(number, {})
     return kept
 
 
@@ -108,7 +109,33 @@ def test_rounds_count_before_they_begin_and_also_if_their_entry_was_cut_short(
     started(tmp_path, 2)
     (tmp_path / NAME / "journal" / "0000000003").touch()  # created, but killed before the content
 
-    assert open_state(tmp_path).started == 3
+    found = open_state(tmp_path)
+    assert found.stretches == [2, 1]  # as a stretch of its own it counts for most
+    found.start_round(3, {}, anew=True)
+    assert open_state(tmp_path).stretches == [2, 1, 1]
+
+
+def test_journal_tells_what_each_round_spends_and_where_stretches_begin(tmp_path: Path) -> None:
+    kept = open_state(tmp_path)
+    for number, anew in ((1, False), (2, False), (2, True), (3, False), (2, True)):
+        kept.start_round(number, {"kind": "gaussian", "noise_multiplier": 1.5}, anew=anew)
+
+    assert open_state(tmp_path).stretches == kept.stretches == [2, 2, 1]
+    assert json.loads((tmp_path / NAME / "journal" / "0000000004").read_bytes()) == {
+        "round": 3,
+        "stretch": 2,
+        "kind": "gaussian",
+        "noise_multiplier": 1.5,
+    }
+
+
+@pytest.mark.parametrize("content", [b"started\n", b'{"stretch": 3}', b'{"stretch": 0}', b"\xff"])
+def test_damaged_journal_is_refused(tmp_path: Path, content: bytes) -> None:
+    started(tmp_path, 2)
+    (tmp_path / NAME / "journal" / "0000000002").write_bytes(content)
+
+    with pytest.raises(PrivacyError, match=r"0000000002 is damaged: it does not say which round"):
+        open_state(tmp_path)
 
 
 def test_journal_with_fewer_rounds_than_the_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -130,10 +157,10 @@ def test_journal_with_a_gap_is_refused(tmp_path: Path) -> None:
 
 def test_second_process_of_the_same_run_is_stopped_before_it_draws_noise(tmp_path: Path) -> None:
     one, other = started(tmp_path, 1), open_state(tmp_path)
-    one.start_round()
+    one.start_round(2, {})
 
     with pytest.raises(PrivacyError, match="another process is training the same run"):
-        other.start_round()
+        other.start_round(2, {})
     assert open_state(tmp_path).started == 2
 
 

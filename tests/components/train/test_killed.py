@@ -155,4 +155,4 @@ def test_killed_private_run_counts_every_round_that_was_noised(
 
     assert ledger["rounds"] == 100 <= run.rounds <= ledger["rounds_counted"] <= run.rounds + kills
     assert len(list(run.state.glob("*/journal/*"))) == ledger["rounds_counted"]
-    assert f"count={ledger['rounds_counted']}" in ledger["dp_event"]
+    assert ledger["event"]["count"] == ledger["rounds_counted"]

@@ -6,15 +6,25 @@ import dp_accounting
 import pytest
 
 from privet.components.shared.noised_statistics import describe, event_of
-from privet.components.shared.privacy_loss import epsilon_of, gaussians
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
 from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.config import SimulationConfig
 from privet.components.train.ledger import write_ledger
+from privet.components.train.mechanism import gaussian
 from privet.components.train.participation import Cohorts
 from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
+from privet.components.train.sampling import describe as describe_draws
 
 DELTA = 1e-5
+
+
+def epsilon_after(
+    sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
+) -> float:
+    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), DELTA)
+
+
 STATISTICS = {
     "private": True,
     "mechanism": {
@@ -39,17 +49,17 @@ def ledger(
         config, accountant = PrivacyConfig(mechanism="none"), None
     else:
         config = PrivacyConfig(mechanism="gaussian", epsilon=9.0, delta=DELTA, clip_norm=0.5)
-        accountant = Accountant(DELTA, event_of(statistics or {}))
-        for _ in range(rounds):
-            accountant.compose(sampler.account(dp_accounting.GaussianDpEvent(noise)))
+        accountant = Accountant(
+            gaussian(sampler.draws, noise),
+            DELTA,
+            before=event_of(statistics or {}),
+            stretches=[rounds],
+        )
     return write_ledger(
         config,
-        sampler,
         Cohorts(sampler, SimulationConfig(), seed=None),
         accountant,
-        noise_multiplier=noise or 0.0,
         rounds=rounds,
-        rounds_counted=rounds,
         rounds_allowed=planned,
         rounds_planned=planned,
         ended_by="budget",
@@ -64,21 +74,30 @@ def test_ledger_says_what_ran_and_under_which_assumptions() -> None:
     written = ledger(sampler, 1.5)
 
     assert written["private"] is True
-    assert written["epsilon"] == epsilon_of(rounds_event(sampler, 1.5, 3), DELTA)
+    assert written["epsilon"] == epsilon_after(sampler, 1.5, 3)
     assert (written["delta"], written["target_epsilon"]) == (DELTA, 9.0)
     assert (written["rounds"], written["rounds_planned"]) == (3, 5)
     assert written["neighbouring_relation"] == "add_or_remove_one_client"
     assert written["unit"] == "client"
-    assert written["sampling"] == sampler.describe()
+    assert written["sampling"] == describe_draws(sampler.draws)
     assert written["mechanism"] == {
         "kind": "gaussian",
         "clip_norm": 0.5,
         "noise_multiplier": 1.5,
         "denominator": 20.0,
         "noise_source": "operating system",
+        "noise_arithmetic": "float32",
         "adaptive_clip": None,
     }
-    assert "PoissonSampledDpEvent" in written["dp_event"]
+    assert written["event"] == {
+        "kind": "repeated",
+        "count": 3,
+        "event": {
+            "kind": "poisson_sampled",
+            "probability": 0.2,
+            "event": {"kind": "gaussian", "noise_multiplier": 1.5},
+        },
+    }
     assert written["epsilon_rdp"] >= written["epsilon"]
     covered = " ".join(written["not_covered"])
     for thing in ("Evaluation", "statistics", "Other runs", "number of training clients"):
@@ -92,7 +111,7 @@ def test_ledger_of_all_clients_never_prints_the_poisson_epsilon() -> None:
 
     assert written["epsilon"] == pytest.approx(37.4, abs=0.05)
     assert written["sampling"]["amplification"] is False
-    assert "Poisson" not in written["dp_event"]
+    assert "poisson" not in str(written["event"])
 
 
 def test_ledger_without_privacy_claims_nothing() -> None:
@@ -116,7 +135,7 @@ def test_ledger_covers_statistics_and_rounds_together_and_lists_both() -> None:
     written = ledger(sampler, 1.5, statistics=STATISTICS)
     statistics, training = written["parts"]
 
-    whole = epsilon_of(rounds_event(sampler, 1.5, 3, gaussians(12.0, 6)), DELTA)
+    whole = epsilon_after(sampler, 1.5, 3, gaussians(12.0, 6))
     assert written["epsilon"] == whole
     assert written["epsilon_before_rounds"] == statistics["epsilon"]
     assert statistics["what"] == "statistics"
@@ -126,7 +145,7 @@ def test_ledger_covers_statistics_and_rounds_together_and_lists_both() -> None:
     assert statistics["mechanism"]["compositions"] == 6
     assert (statistics["mechanism"]["epsilon"], statistics["mechanism"]["delta"]) == (0.8, 1e-6)
     assert (training["what"], training["clients"], training["rounds"]) == ("training", ["train"], 3)
-    assert training["epsilon"] == epsilon_of(rounds_event(sampler, 1.5, 3), DELTA)
+    assert training["epsilon"] == epsilon_after(sampler, 1.5, 3)
     assert max(statistics["epsilon"], training["epsilon"]) < whole
     assert whole < statistics["epsilon"] + training["epsilon"]
 

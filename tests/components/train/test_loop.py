@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
-from privet.components.shared.privacy_loss import epsilon_of, gaussians
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
 from privet.components.train.accounting import Accountant, rounds_event
 from privet.components.train.history import training_history
-from privet.components.train.loop import Mechanism, Trained, train
+from privet.components.train.loop import Trained, train
+from privet.components.train.mechanism import gaussian
 from privet.components.train.participation import build_participation
-from privet.components.train.sampling import AllClients, PoissonSampler
+from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
 
 DELTA = 1e-5
+
+
+def epsilon_after(
+    sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
+) -> float:
+    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), DELTA)
 
 
 class CountingEngine:
@@ -72,13 +79,14 @@ def run(
     engine: CountingEngine | None = None,
 ) -> tuple[Trained, CountingEngine, list[Any]]:
     engine, told = engine or CountingEngine(ran or planned), []
-    mechanism = Mechanism(planned, Accountant(DELTA), budget) if planned else None
+    draws = (sampler or AllClients(CLIENTS)).draws
+    accountant = Accountant(gaussian(draws, planned), DELTA, budget=budget) if planned else None
     trained = train(
         engine,
         sampler or AllClients(CLIENTS),
         build_participation(config, sampler or AllClients(CLIENTS), seed=0),
         config,
-        mechanism=mechanism,
+        accountant=accountant,
         evaluate=lambda weights: {"accuracy": float(weights[0][0])},
         progress=told.append,
         example_counts=EXAMPLES,
@@ -123,7 +131,7 @@ def test_run_stops_before_the_round_that_would_exceed_the_budget(
     train_config: Any, rounds_affordable: int
 ) -> None:
     def spent(rounds: int) -> float:
-        return epsilon_of(rounds_event(AllClients(8), 2.0, rounds), DELTA)
+        return epsilon_after(AllClients(8), 2.0, rounds)
 
     budget = (spent(rounds_affordable) + spent(rounds_affordable + 1)) / 2
     config = train_config(rounds=6, evaluate_every=4)
@@ -138,7 +146,7 @@ def test_run_stops_before_the_round_that_would_exceed_the_budget(
 
 
 def test_budget_equal_to_the_planned_spending_allows_every_round(train_config: Any) -> None:
-    budget = epsilon_of(rounds_event(AllClients(8), 2.0, 4), DELTA)
+    budget = epsilon_after(AllClients(8), 2.0, 4)
     trained, _, _ = run(train_config(rounds=4), planned=2.0, budget=budget)
 
     assert len(trained.rounds) == 4
@@ -153,7 +161,7 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
     train_config: Any,
 ) -> None:
     statistics = gaussians(4.0, 4)  # as much as one round of noise 2
-    budget = epsilon_of(rounds_event(AllClients(8), 2.0, 3), DELTA) + 0.01
+    budget = epsilon_after(AllClients(8), 2.0, 3) + 0.01
 
     def affordable(budget: float) -> list[float]:
         engine = CountingEngine(2.0)
@@ -162,7 +170,9 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
             AllClients(8),
             build_participation(train_config(), AllClients(8), seed=0),
             train_config(rounds=5),
-            mechanism=Mechanism(2.0, Accountant(DELTA, statistics), budget),
+            accountant=Accountant(
+                gaussian(AllClients(8).draws, 2.0), DELTA, budget=budget, before=statistics
+            ),
             evaluate=lambda weights: {},
             progress=lambda told: None,
             example_counts=EXAMPLES,
@@ -172,7 +182,7 @@ def test_budget_that_the_statistics_have_almost_spent_allows_fewer_rounds(
     spent = affordable(budget)
     assert len(spent) == 2  # without the statistics it would be 3
     assert spent[-1] == pytest.approx(budget - 0.01, abs=0.005)
-    one_round = epsilon_of(rounds_event(AllClients(8), 2.0, 1), DELTA)
+    one_round = epsilon_after(AllClients(8), 2.0, 1)
     with pytest.raises(ConfigError, match=r"\(with the statistics of ingestion\)\. Raise"):
         affordable(one_round + 0.01)
 
@@ -182,7 +192,7 @@ def test_of_many_rounds_epsilon_is_computed_for_some_and_for_the_last(train_conf
 
     known = {r.number: r.epsilon for r in trained.rounds if r.epsilon is not None}
     assert list(known) == [1, *range(3, 46, 3)]
-    assert known[45] == epsilon_of(rounds_event(AllClients(CLIENTS), 50.0, 45), DELTA)
+    assert known[45] == epsilon_after(AllClients(CLIENTS), 50.0, 45)
 
 
 @pytest.mark.parametrize("ran", [1.99, 2.1])
@@ -215,7 +225,7 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
     trained, _, _ = run(config, planned=2.0, sampler=sampler)
     written = told(trained.rounds, config, sampler)
 
-    secret = sampler.describe()["amplification"]
+    secret = sampler.draws.probability is not None
     for number, one in enumerate(written["rounds"], start=1):
         assert (one["cohort"] is None) == (one["seconds"] is None) == secret
         assert one["round"] == number
@@ -254,7 +264,7 @@ def test_buffered_rounds_hold_so_many_updates(train_config: Any) -> None:
 
 def test_early_stop_ends_training_and_says_so_unless_the_budget_did(train_config: Any) -> None:
     def spent(rounds: int) -> float:
-        return epsilon_of(rounds_event(AllClients(8), 20.0, rounds), DELTA)
+        return epsilon_after(AllClients(8), 20.0, rounds)
 
     stop = {"metric": "loss", "patience": 2}  # of which there is no lower one than the first
     config = train_config(rounds=9, early_stop=stop, evaluate_every=2)
@@ -265,7 +275,7 @@ def test_early_stop_ends_training_and_says_so_unless_the_budget_did(train_config
             AllClients(8),
             build_participation(config, AllClients(8), seed=0),
             config,
-            mechanism=Mechanism(20.0, Accountant(DELTA), budget),
+            accountant=Accountant(gaussian(AllClients(8).draws, 20.0), DELTA, budget=budget),
             evaluate=lambda weights: {"loss": float(weights[0][0])},
             progress=lambda told: None,
             example_counts=EXAMPLES,

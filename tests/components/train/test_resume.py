@@ -6,19 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dp_accounting
 import numpy as np
 import pytest
 
 from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared.errors import ConfigError, PrivacyError, StoreError
-from privet.components.shared.privacy_loss import epsilon_of
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 from privet.components.train.accounting import rounds_event
 from privet.components.train.aggregation import build_query
 from privet.components.train.engines import build_engine
+from privet.components.train.mechanism import gaussian
 from privet.components.train.run import TrainingResult, run_training
-from privet.components.train.sampling import AllClients
+from privet.components.train.sampling import AllClients, Sampler
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import BeamConfig
+
+
+def epsilon_after(
+    sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
+) -> float:
+    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), 1e-5)
+
 
 pytestmark = pytest.mark.usefixtures("no_worker_left")
 
@@ -251,19 +260,20 @@ def test_lost_rounds_stay_spent_and_are_counted_again_when_repeated(
     ledger = result.ledger
     assert told == [3, 4]
     assert (ledger["rounds"], ledger["rounds_counted"], ledger["ended_by"]) == (4, 6, "rounds")
-    assert ledger["epsilon"] == epsilon_of(rounds_event(AllClients(4), 30.0, 6), 1e-5)
+    assert ledger["epsilon"] == epsilon_after(AllClients(4), 30.0, 6)
     assert ledger["epsilon_by_round"] == [
-        epsilon_of(rounds_event(AllClients(4), 30.0, count), 1e-5) for count in (2, 3, 5, 6)
+        epsilon_after(AllClients(4), 30.0, count) for count in (2, 3, 5, 6)
     ]
     assert [part["rounds"] for part in ledger["parts"]] == [6]
-    assert "count=6" in ledger["dp_event"]
+    assert ledger["event"]["count"] == 6
+    assert ledger["stretches"] == [1, 3, 2]
 
 
 @pytest.mark.parametrize(("affordable", "repeated"), [(4, [2]), (3, [])])
 def test_lost_rounds_leave_fewer_within_the_budget(
     place: Place, config_of: Any, affordable: int, repeated: list[int]
 ) -> None:
-    spent = epsilon_of(rounds_event(AllClients(4), 30.0, affordable), 1e-5)
+    spent = epsilon_after(AllClients(4), 30.0, affordable)
     privacy = {**GAUSSIAN, "epsilon": spent + 1e-6}
     config = config_of(rounds=9, privacy=privacy, evaluate_every=9)
     place.kill(config, 2)
@@ -279,7 +289,7 @@ def test_lost_rounds_leave_fewer_within_the_budget(
 
 
 def test_budget_that_was_lost_without_a_checkpoint_is_told(place: Place, config_of: Any) -> None:
-    budget = epsilon_of(rounds_event(AllClients(4), 30.0, 2), 1e-5) + 1e-6
+    budget = epsilon_after(AllClients(4), 30.0, 2) + 1e-6
     config = config_of(rounds=9, privacy={**GAUSSIAN, "epsilon": budget}, checkpoint_every=0)
     place.kill(config, 1)
     place.kill(config, 1)
@@ -376,7 +386,7 @@ def test_early_stop_with_privacy_tells_what_it_rests_on(place: Place, config_of:
     config = config_of(rounds=9, privacy=GAUSSIAN, public_eval=True, early_stop=stop)
     ledger = place.run(config)[0].ledger
 
-    two, nine = (epsilon_of(rounds_event(AllClients(4), 30.0, n), 1e-5) for n in (2, 9))
+    two, nine = (epsilon_after(AllClients(4), 30.0, n) for n in (2, 9))
     assert (ledger["rounds"], ledger["rounds_counted"]) == (2, 9)
     assert (ledger["epsilon"], ledger["epsilon_of_rounds_run"]) == (nine, two)
     assert sum("train.public_eval" in text for text in ledger["assumptions"]) == 1

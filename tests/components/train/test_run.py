@@ -13,8 +13,10 @@ from privet.components.shared.errors import ConfigError, ModelError, PrivacyErro
 from privet.components.shared.noised_statistics import describe
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.train.accounting import rounds_event
+from privet.components.train.mechanism import gaussian
 from privet.components.train.run import TrainingResult, run_training
-from privet.components.train.sampling import AllClients, PoissonSampler
+from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
+from privet.components.train.sampling import describe as describe_draws
 
 pytestmark = pytest.mark.usefixtures("no_worker_left")
 
@@ -84,9 +86,13 @@ def test_run_without_privacy_says_so(plain: TrainingResult) -> None:
     assert [one["epsilon"] for one in plain.history["rounds"]] == [None] * 3
 
 
+def epsilon_after(sampler: Sampler, noise: float, rounds: int) -> float:
+    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds), 1e-5)
+
+
 def test_private_run_stops_within_its_budget_and_says_so(place: Path, train_config: Any) -> None:
     sampler = PoissonSampler(4, 2)
-    spent = [epsilon_of(rounds_event(sampler, 3.0, r), 1e-5) for r in (1, 2, 3)]
+    spent = [epsilon_after(sampler, 3.0, r) for r in (1, 2, 3)]
     privacy = {**GAUSSIAN, "noise_multiplier": 3.0, "epsilon": (spent[1] + spent[2]) / 2}
     sampling = {"kind": "poisson", "cohort_size": 2}
     told: list[Any] = []
@@ -98,7 +104,7 @@ def test_private_run_stops_within_its_budget_and_says_so(place: Path, train_conf
     assert result.ledger["epsilon"] == spent[1] <= privacy["epsilon"]
     assert result.ledger["mechanism"]["noise_multiplier"] == 3.0
     assert result.ledger["mechanism"]["denominator"] == 2.0
-    assert result.ledger["sampling"] == sampler.describe()
+    assert result.ledger["sampling"] == describe_draws(sampler.draws)
     assert len(result.history["rounds"]) == len(told) == 2
     assert [one["cohort"] for one in result.history["rounds"]] == [None, None]
     assert all(np.isfinite(part).all() for part in result.model.get_weights())
@@ -117,7 +123,7 @@ def test_adaptive_clipping_is_accounted_with_its_count(place: Path, train_config
     privacy = {**GAUSSIAN, "noise_multiplier": 3.0, "adaptive_clip": adaptive}
     ledger = run(place, train_config(rounds=2, privacy=privacy)).ledger
 
-    assert ledger["epsilon"] == epsilon_of(rounds_event(AllClients(4), 3.0, 2), 1e-5)
+    assert ledger["epsilon"] == epsilon_after(AllClients(4), 3.0, 2)
     assert ledger["mechanism"]["noise_multiplier"] == 3.0
     assert ledger["mechanism"]["adaptive_clip"] == {
         **adaptive,
@@ -147,7 +153,7 @@ def test_budget_covers_noised_statistics_and_training(noised: Path, train_config
 
     ledger, before = result.ledger, gaussians(12.0, 6)
     noise = ledger["mechanism"]["noise_multiplier"]
-    whole = rounds_event(AllClients(4), noise, 2, before)
+    whole = rounds_event(gaussian(AllClients(4).draws, noise), 2, before)
     assert ledger["epsilon"] == epsilon_of(whole, 1e-5)
     assert 2.99 < ledger["epsilon"] <= 3.0
     assert [part["what"] for part in ledger["parts"]] == ["statistics", "training"]
