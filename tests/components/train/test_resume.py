@@ -396,3 +396,27 @@ def test_early_stop_with_privacy_tells_what_it_rests_on(place: Place, config_of:
 def test_metric_of_another_task_is_refused(place: Place, config_of: Any) -> None:
     with pytest.raises(ConfigError, match=r"early_stop\.metric=mae is no metric of a multiclass"):
         place.run(config_of(early_stop={"metric": "mae"}))
+
+
+@pytest.mark.parametrize("mechanism", ["tree", "banded"])
+def test_correlated_noise_begins_anew_where_rounds_were_lost_and_both_parts_count(
+    place: Place, config_of: Any, mechanism: str
+) -> None:
+    config = config_of(
+        rounds=4,
+        privacy={**GAUSSIAN, "mechanism": mechanism},
+        sampling={"kind": "fixed_order", "cohort_size": 1},
+    )
+    place.kill(config, 3)
+    result, told = place.run(config)
+    ledger = result.ledger
+
+    assert told == [3, 4]
+    assert ledger["stretches"] == [3, 2]
+    assert ledger["neighbouring_relation"] == "zero_out_one_client"
+    assert ledger["mechanism"]["kind"] == mechanism
+    # Four clients, one a round: within each part a client is in one round.
+    whole, _ = place.run(config, state=False)
+    assert whole.ledger["event"]["kind"] == "gaussian"
+    assert whole.ledger["stretches"] == [4]
+    assert whole.ledger["epsilon"] < ledger["epsilon"]
