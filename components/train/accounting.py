@@ -217,13 +217,20 @@ def open_account(
         units=examples if mechanism.unit == "example" else None,
         expected_reports=expected_reports,
     )
-    return Accountant(
+    account = Accountant(
         mechanism.with_noise(noise),
         privacy.delta,
         budget=privacy.epsilon,
         before=before,
         candidates=privacy.candidates or 1,
     )
+    if draws.overflow and math.isinf(account.including(config.rounds).epsilon_rdp()):
+        raise ConfigError(
+            f"train.sampling.max_cohort_size={config.sampling.max_cohort_size} cuts a round's "
+            f"cohort with probability {draws.overflow:.2g}, for which delta={privacy.delta} does "
+            "not suffice. Raise max_cohort_size."
+        )
+    return account
 
 
 def plan_noise(

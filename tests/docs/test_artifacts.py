@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import dp_accounting
 import numpy as np
 import pytest
 
@@ -26,6 +25,7 @@ from privet.components.train import accounting
 from privet.components.train.config import SimulationConfig, TrainConfig
 from privet.components.train.history import Round, training_history
 from privet.components.train.ledger import write_ledger
+from privet.components.train.mechanism import gaussian
 from privet.components.train.participation import Cohorts, build_participation
 from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import AllClients
@@ -144,18 +144,15 @@ def ledger(mechanism: str) -> dict[str, Any]:
     spent: list[float] = []
     if mechanism == "gaussian":
         config = PrivacyConfig(mechanism="gaussian", epsilon=2, delta=1e-5, clip_norm=0.5)
-        account = accounting.Accountant(1e-5)
+        account = accounting.Accountant(gaussian(sampler.draws, 3.0), 1e-5)
         for _ in range(2):
-            account.compose(sampler.account(dp_accounting.GaussianDpEvent(3.0)))
+            account.count_round()
             spent.append(account.epsilon())
     return write_ledger(
         config,
-        sampler,
         Cohorts(sampler, SimulationConfig(), seed=None),
         account,
-        noise_multiplier=3.0,
         rounds=2,
-        rounds_counted=2 if account else 0,
         rounds_allowed=2 if account else 0,
         rounds_planned=5 if account else 2,
         ended_by="budget" if account else "rounds",

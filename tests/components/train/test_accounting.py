@@ -283,6 +283,15 @@ def test_calibration_pays_for_cut_cohorts_and_says_when_it_cannot() -> None:
     with pytest.raises(ConfigError, match=r"cut with probability .* Raise train\.sampling\.max_"):
         calibrate_noise(gaussian(tight.draws, 1.0), 20, 2.0, DELTA)
     assert accounted(tight, 1.5, 20).epsilon() == math.inf
+    privacy = {"mechanism": "gaussian", "delta": DELTA, "clip_norm": 1.0, "noise_multiplier": 1.5}
+    config = TrainConfig.from_mapping(
+        {
+            "privacy": privacy,
+            "sampling": {"kind": "poisson", "cohort_size": 100, "max_cohort_size": 110},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"max_cohort_size=110 cuts .* Raise max_cohort_size"):
+        open_account(config, tight.draws)
 
 
 def test_repeated_round_begins_another_epoch_of_a_fixed_order() -> None:

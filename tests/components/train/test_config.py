@@ -15,7 +15,10 @@ GAUSSIAN = {"mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "clip_norm":
     ("values", "message"),
     [
         ({}, "missing required field `mechanism`"),
-        ({"mechanism": "gausian"}, "'gausian' is none of gaussian, none. Did you mean 'gaussian'"),
+        (
+            {"mechanism": "gausian"},
+            "'gausian' is none of gaussian, tree, banded, local, example, none. Did you mean 'gaussian'",
+        ),
         ({"mechanism": "none", "epsilon": 4.0}, "'epsilon': 4.0} promise privacy but"),
         ({"mechanism": "none", "clip_norm": 1.0}, "set mechanism: gaussian"),
         ({**GAUSSIAN, "epsilon": 0.0}, "epsilon=0.0 must be > 0"),

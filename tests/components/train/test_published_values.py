@@ -11,14 +11,13 @@ from dp_accounting import rdp
 from tensorflow_federated.python.aggregators import differential_privacy as tff_privacy
 
 from privet.components.shared.errors import ConfigError
-from privet.components.shared.privacy_loss import RELATION, epsilon_of
+from privet.components.shared.privacy_loss import RELATION, epsilon_by_rdp, epsilon_of
 from privet.components.train.accounting import (
-    Accountant,
     count_noise_of,
     joint_noise_multiplier,
-    rounds_event,
     value_noise_multiplier,
 )
+from privet.components.train.mechanism import gaussian
 from privet.components.train.privacy_config import AdaptiveClipConfig
 from privet.components.train.sampling import AllClients, PoissonSampler
 
@@ -52,7 +51,7 @@ def parameters_of(row: dict[str, str]) -> tuple[dp_accounting.DpEvent, float]:
     sampler: AllClients | PoissonSampler = AllClients(1)
     if "cohort" in values:
         sampler = PoissonSampler(int(values["clients"]), int(values["cohort"]))
-    event = rounds_event(sampler, noise_of(values["noise"]), int(values["rounds"]))
+    event = gaussian(sampler.draws, noise_of(values["noise"])).event(int(values["rounds"]))
     return event, float(values["delta"])
 
 
@@ -73,7 +72,7 @@ def moments_epsilon(event: dp_accounting.DpEvent, delta: float) -> float:
 
 def rdp_epsilon(event: dp_accounting.DpEvent, delta: float) -> float:
     """Epsilon by Rényi DP, as the ledger has it beside PLD."""
-    return Accountant(delta, event).epsilon_rdp()
+    return epsilon_by_rdp(event, delta)
 
 
 ANALYSES = {"moments": moments_epsilon, "RDP": rdp_epsilon, "PLD": epsilon_of}
@@ -188,7 +187,7 @@ def test_epsilon_of_adaptive_clipping_is_that_of_the_noise_multiplier() -> None:
         ]
     )
     assert joint_noise_multiplier(both) == pytest.approx(1.2)
-    sampler = PoissonSampler(3383, 120)
-    together = dp_accounting.SelfComposedDpEvent(sampler.account(both), 100)
-    alone = rounds_event(sampler, 1.2, 100)
+    sampled = dp_accounting.PoissonSampledDpEvent(120 / 3383, both)
+    together = dp_accounting.SelfComposedDpEvent(sampled, 100)
+    alone = gaussian(PoissonSampler(3383, 120).draws, 1.2).event(100)
     assert rdp_epsilon(together, 1e-5) == pytest.approx(rdp_epsilon(alone, 1e-5), rel=1e-9)
