@@ -244,11 +244,14 @@ def _absolute_data(folder: Path, data: IngestConfig) -> IngestConfig:
 
 
 def _absolute_train(folder: Path, train: TrainConfig) -> TrainConfig:
-    """The train section with its relative path resolved."""
-    if train.initial_weights is None:
-        return train
-    path = _absolute(folder, train.initial_weights)
-    return msgspec.structs.replace(train, initial_weights=path)
+    """The train section with its relative paths resolved."""
+    replaced: dict[str, Any] = {}
+    if train.initial_weights is not None:
+        replaced["initial_weights"] = _absolute(folder, train.initial_weights)
+    if (budget := train.privacy.population_budget) is not None:
+        budget = msgspec.structs.replace(budget, file=_absolute(folder, budget.file))
+        replaced["privacy"] = msgspec.structs.replace(train.privacy, population_budget=budget)
+    return msgspec.structs.replace(train, **replaced)
 
 
 def _absolute(folder: Path, path: str) -> str:

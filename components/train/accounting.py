@@ -259,7 +259,12 @@ def plan_noise(
     """
     assert config.delta is not None  # PrivacyConfig checks it
     draws = mechanism.draws
-    check_delta(config.delta, draws.clients if units is None else units, mechanism.unit)
+    protected = draws.clients if units is None else units
+    check_delta(config.delta, protected, mechanism.unit)
+    if config.population_budget is not None:
+        check_delta(
+            config.population_budget.delta, protected, mechanism.unit, of="population_budget.delta"
+        )
     if before != NOTHING and mechanism.kind in ("local", "example"):
         raise ConfigError(
             f"train.privacy.mechanism={mechanism.kind} protects by the relation "
@@ -334,14 +339,20 @@ def check_budget(before: dp_accounting.DpEvent, epsilon: float, delta: float) ->
         )
 
 
-def check_delta(delta: float, units: int, unit: str = "client") -> None:
+def check_delta(delta: float, units: int, unit: str = "client", of: str = "delta") -> None:
     """Refuses a delta that would allow exposing one client (or example) outright.
+
+    Args:
+      delta: to check.
+      units: how many are protected.
+      unit: what they are.
+      of: the setting within train.privacy.
 
     Raises:
       PrivacyError: delta >= 1 / units.
     """
     if delta * units >= 1:
         raise PrivacyError(
-            f"train.privacy.delta={delta} is not below 1 / {units} {unit}s: a mechanism that "
+            f"train.privacy.{of}={delta} is not below 1 / {units} {unit}s: a mechanism that "
             f"publishes one {unit} in full would satisfy it. Set delta below {1 / units:.1e}."
         )

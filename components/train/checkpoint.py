@@ -4,6 +4,7 @@ State of a run, in <state>/<fingerprint>/:
 
     checkpoint-0000000012    after round 12: what is known of the rounds, the server's state
     journal/0000000001 ...   one file for each noised round that was started: what it spends
+    journal/name             what the run is called in a population budget, if it has one
 
 The journal is ahead of the checkpoint: a round is in it, and on the disk, before it begins. Noise
 of a round that a kill cuts short may have been drawn and its result seen, so the round counts as
@@ -14,11 +15,13 @@ result, so a run only ever continues itself.
 The folder is inside the trust boundary: a checkpoint tells how many clients took part in rounds.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,9 +70,10 @@ class Checkpoints:
         self._journal = files.join(self.folder, "journal")
         files.make_private_folder(self.folder)
         files.make_private_folder(self._journal)
-        for name in files.names(self.folder):
-            if ".tmp-" in name:  # what a kill has left
-                files.remove(files.join(self.folder, name))
+        for folder in (self.folder, self._journal):
+            for name in files.names(folder):
+                if ".tmp-" in name:  # what a kill has left
+                    files.remove(files.join(folder, name))
         self.stretches = self._read_journal()
         """Noised rounds that were started so far, in this process and before, by stretches."""
 
@@ -77,6 +81,19 @@ class Checkpoints:
     def started(self) -> int:
         """How many noised rounds were started so far."""
         return sum(self.stretches)
+
+    def lasting_name(self) -> str:
+        """A random name for the run, the same in all its processes, another one if it starts anew.
+
+        It lies with the journal: what removes the one removes the other.
+        """
+        path, name = files.join(self._journal, "name"), uuid.uuid4().hex
+        with contextlib.suppress(FileExistsError):
+            files.create_secret(path, name.encode())
+        if kept := files.read_bytes(path).decode():
+            return kept
+        files.write_secret(path, name.encode())  # a kill had left it empty
+        return name
 
     def start_round(self, number: int, mechanism: Mapping[str, Any], *, anew: bool = False) -> None:
         """Enters a noised round into the journal; it is on the disk when this returns.

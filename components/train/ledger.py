@@ -107,6 +107,7 @@ def write_ledger(
     epsilon_by_round: Sequence[float | None],
     statistics: Mapping[str, Any] | None = None,
     rounds_of_others: int = 0,
+    population_budget: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of privacy_ledger.json.
 
@@ -124,6 +125,7 @@ def write_ledger(
         not computed.
       statistics: the content of statistics.json; None where there is none.
       rounds_of_others: noised rounds that other runs have started in the same work directory.
+      population_budget: what PopulationBudget.settle gives; None where there is none.
     """
     released = statistics if statistics and statistics.get("private") is True else None
     common: dict[str, Any] = {
@@ -205,6 +207,7 @@ def write_ledger(
         },
         "parts": parts,
         "epsilon_before_rounds": epsilon_of(accountant.before, delta),
+        "population_budget": population_budget and dict(population_budget),
         "event": events.to_json(accountant.event),
         "assumptions": assumptions,
         "not_covered": not_covered,

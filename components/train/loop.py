@@ -53,6 +53,7 @@ def train(
     progress: Callable[[Round], None],
     example_counts: np.ndarray,
     checkpoints: Checkpoints | None = None,
+    reserve: Callable[[Accountant, int], None] | None = None,
 ) -> Trained:
     """Trains for the configured rounds, until the budget allows no further one, or early_stop.
 
@@ -69,6 +70,8 @@ def train(
       progress: is told of every finished round.
       example_counts: int64 [clients], how many examples each client's steps take in a round.
       checkpoints: of this run; None to keep nothing.
+      reserve: is told of the account and of how many further rounds there may be, before the first
+        of them; with privacy only.
 
     Raises:
       ConfigError: the budget does not allow a single round.
@@ -88,6 +91,8 @@ def train(
     counted = accountant.rounds if accountant else 0
     left = _affordable_rounds(accountant, config.rounds, len(rounds))
     end, allowed = len(rounds) + left, counted + left
+    if accountant and reserve:
+        reserve(accountant, left)
     spacing, every, save_every = (
         -(-end // _EPSILONS),
         config.evaluate_every,

@@ -49,6 +49,11 @@ class PopulationBudgetConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         check(self.file != "", "file must name a JSON file that all runs over the clients share")
+        check(
+            "://" not in self.file,
+            f"file={self.file} must be on a filesystem with locks, local or mounted: without them "
+            "two runs that start at the same time could both take what is left",
+        )
         check(0 < self.epsilon < math.inf, f"epsilon={self.epsilon} must be > 0 and finite")
         check(0 < self.delta < 1, f"delta={self.delta} must lie between 0 and 1")
 
@@ -125,6 +130,13 @@ class PrivacyConfig(Config, frozen=True):
         check(
             self.candidates is None or self.candidates >= 1,
             f"candidates={self.candidates} must be >= 1: this run is one of them",
+        )
+        budget = self.population_budget
+        assert self.delta is not None
+        check(
+            budget is None or self.delta <= budget.delta,
+            f"delta={self.delta} must not be above population_budget.delta="
+            f"{budget and budget.delta}, at which all runs together are looked at",
         )
         self._check_mechanism()
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import datetime
 import tempfile
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +32,7 @@ from privet.components.train.model import (
     load_initial_weights,
 )
 from privet.components.train.participation import Participation, build_participation
+from privet.components.train.population_budget import PopulationBudget
 from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import build_sampler
 
@@ -103,6 +106,13 @@ def run_training(
             repr(accountant.mechanism) if accountant else "",
         )
         checkpoints = Checkpoints(state, fingerprint, private=private)
+    budget = None
+    if config.privacy.population_budget is not None:
+        budget = PopulationBudget(
+            config.privacy.population_budget,
+            checkpoints.lasting_name() if checkpoints else uuid.uuid4().hex,
+            datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
     model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
     if config.initial_weights is not None:
         load_initial_weights(model, config.initial_weights)
@@ -132,8 +142,12 @@ def run_training(
             progress=progress,
             example_counts=examples_taken(store.example_counts(), config),
             checkpoints=checkpoints,
+            reserve=budget.reserve if budget else None,
         )
     assign_weights(model, trained.weights)
+    charged = None
+    if budget and accountant:
+        charged = budget.settle(accountant, trained.rounds_allowed - accountant.rounds)
     ledger = write_ledger(
         config.privacy,
         participation,
@@ -146,6 +160,7 @@ def run_training(
         epsilon_by_round=[r.epsilon for r in trained.rounds] if accountant else [],
         statistics=statistics,
         rounds_of_others=checkpoints.rounds_of_others() if checkpoints else 0,
+        population_budget=charged,
     )
     history = training_history(
         trained.rounds,

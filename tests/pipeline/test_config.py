@@ -10,10 +10,17 @@ from privet.pipeline.config import load_config
 
 def test_relative_paths_start_at_the_files_folder(project, monkeypatch, tmp_path):
     monkeypatch.chdir("/")
-    config = project.load("train.initial_weights=public.keras")
+    shared = "{file: ../clients.json, epsilon: 8, delta: 1e-6}"
+    config = project.load(
+        "train.initial_weights=public.keras",
+        "train.privacy={mechanism: gaussian, epsilon: 1, delta: 1e-6, clip_norm: 1}",
+        f"train.privacy.population_budget={shared}",
+    )
     assert config.data.patterns == (str(project.rows),)
     assert config.model.module_file == str(project.model)
     assert config.train.initial_weights == str(project.rows.parent / "public.keras")
+    budget = config.train.privacy.population_budget
+    assert budget.file == str(project.rows.parent / "../clients.json")
 
 
 def test_uri_is_left_as_it_is(project):

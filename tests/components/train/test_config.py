@@ -17,7 +17,7 @@ GAUSSIAN = {"mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "clip_norm":
         ({}, "missing required field `mechanism`"),
         (
             {"mechanism": "gausian"},
-            "'gausian' is none of gaussian, tree, banded, local, example, none. Did you mean 'gaussian'",
+            "example, none. Did you mean 'gaussian'",
         ),
         ({"mechanism": "none", "epsilon": 4.0}, "'epsilon': 4.0} promise privacy but"),
         ({"mechanism": "none", "clip_norm": 1.0}, "set mechanism: gaussian"),
