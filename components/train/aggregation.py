@@ -8,6 +8,7 @@ import dp_accounting
 import tensorflow as tf
 import tensorflow_privacy
 
+from privet.components.shared.errors import PrivacyError
 from privet.components.train.accounting import count_noise_of, value_noise_multiplier
 from privet.components.train.privacy_config import AdaptiveClipConfig
 
@@ -112,6 +113,24 @@ class MeanQuery(tensorflow_privacy.NormalizedQuery):
     def __init__(self, total: BoundedGaussianSumQuery | AdaptiveClipQuery, denominator: float):
         super().__init__(total, denominator)
         self._parts = total.parts if isinstance(total, AdaptiveClipQuery) else (total,)
+
+    def accumulate_preprocessed_record(self, sample_state: Any, preprocessed_record: Any) -> Any:
+        """Adds a record up.
+
+        Raises:
+          PrivacyError: it has other shapes than the sum, over which tf.add would spread it: one
+            clipped value, added to every coordinate of n, moves the sum by sqrt(n) times the clip.
+        """
+        shapes = [
+            [tuple(part.shape) for part in tf.nest.flatten(parts)]
+            for parts in (preprocessed_record, sample_state)
+        ]
+        if shapes[0] != shapes[1]:
+            raise PrivacyError(
+                f"a client's update has tensors of shapes {shapes[0]}, the model's have "
+                f"{shapes[1]}. It is not added up; please report this model and configuration."
+            )
+        return super().accumulate_preprocessed_record(sample_state, preprocessed_record)
 
     @contextlib.contextmanager
     def seeded(self, seeds: tf.Tensor) -> Iterator[None]:

@@ -107,7 +107,8 @@ class Cohorts:
 
     def _draw(self, round_number: int) -> tuple[np.ndarray, np.ndarray]:
         """Who of a cohort reports in time, and who a round late."""
-        cohort, simulation = self._sampler.draw(round_number), self._simulation
+        # A client in it twice would add twice what its sensitivity allows.
+        cohort, simulation = np.unique(self._sampler.draw(round_number)), self._simulation
         if simulation == SimulationConfig():
             return cohort, cohort[:0]
         seed = None if self._seed is None else stable_hash("failures", self._seed, round_number)
