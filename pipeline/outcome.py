@@ -127,6 +127,7 @@ def headline(paths: Mapping[str, str]) -> dict[str, Any]:
     return {
         "epsilon": ledger.get("epsilon"),
         "delta": ledger.get("delta"),
+        "relation": ledger.get("neighbouring_relation"),
         "metric": metric,
         "float": models["float"]["overall"][metric] if models else None,
         "compressed": models["compressed"]["overall"][metric] if models else None,

@@ -27,7 +27,7 @@ def run_lines(
     pushed = summary["pushed"]
     lines = [
         ("", ""),
-        ("privacy", privacy_text(head["epsilon"], head["delta"])),
+        ("privacy", privacy_text(head["epsilon"], head["delta"], head["relation"])),
         *_ended_early(summary, workdir),
         (
             str(head["metric"]),
@@ -79,12 +79,21 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     return _aligned(lines)
 
 
-def privacy_text(epsilon: float | None, delta: float | None) -> str:
-    """A guarantee in words."""
+_RELATIONS = {
+    "add_or_remove_one_client": "per client (add or remove one)",
+    "zero_out_one_client": "per client (with its data, or without)",
+    "replace_one_client": "per client (its data, or other data), towards the server too",
+    "zero_out_one_example": "PER EXAMPLE, not per client (with it, or without)",
+}
+
+
+def privacy_text(epsilon: float | None, delta: float | None, relation: str | None) -> str:
+    """A guarantee in words; relation as in the ledger."""
     if epsilon is None:
         return "NOT PRIVATE: train.privacy.mechanism is none"
     shown = math.ceil(epsilon * 1000) / 1000  # up: never less than was spent
-    return f"epsilon {shown:g} at delta {delta:g}, per client (add or remove one)"
+    assert relation is not None
+    return f"epsilon {shown:g} at delta {delta:g}, {_RELATIONS[relation]}"
 
 
 def program() -> str:

@@ -8,9 +8,10 @@ import dp_accounting
 import tensorflow as tf
 import tensorflow_privacy
 
+from privet.components.shared.errors import PrivacyError
 from privet.components.train.accounting import count_noise_of, value_noise_multiplier
 from privet.components.train.correlated_noise import CorrelatedNoise
-from privet.components.train.privacy_config import AdaptiveClipConfig
+from privet.components.train.privacy_config import LEAST_CLIP, AdaptiveClipConfig
 
 _UNITS = 2.0**30  # of a grid in a clip norm
 _LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
@@ -144,6 +145,12 @@ class _BoundedQuantileQuery(tensorflow_privacy.QuantileEstimatorQuery):
     kind = BoundedGaussianSumQuery
     count: BoundedGaussianSumQuery
 
+    def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
+        """The estimate, kept where a clip by it holds: see LEAST_CLIP."""
+        estimate, state, event = super().get_noised_result(sample_state, global_state)
+        estimate = tf.clip_by_value(estimate, LEAST_CLIP, 1 / LEAST_CLIP)
+        return estimate, state._replace(current_estimate=estimate), event
+
     def _construct_below_estimate_query(self, stddev: float, expected: float) -> Any:
         # A client counts +-1/2, by which it moves the count at most.
         self.count = self.kind(l2_norm_clip=0.5, stddev=stddev)
@@ -172,6 +179,24 @@ class MeanQuery(tensorflow_privacy.NormalizedQuery):
         super().__init__(total, denominator)
         self.correlation = correlation
         self._parts = total.parts if isinstance(total, AdaptiveClipQuery) else (total,)
+
+    def accumulate_preprocessed_record(self, sample_state: Any, preprocessed_record: Any) -> Any:
+        """Adds a record up.
+
+        Raises:
+          PrivacyError: it has other shapes than the sum, over which tf.add would spread it: one
+            clipped value, added to every coordinate of n, moves the sum by sqrt(n) times the clip.
+        """
+        shapes = [
+            [tuple(part.shape) for part in tf.nest.flatten(parts)]
+            for parts in (preprocessed_record, sample_state)
+        ]
+        if shapes[0] != shapes[1]:
+            raise PrivacyError(
+                f"a client's update has tensors of shapes {shapes[0]}, the model's have "
+                f"{shapes[1]}. It is not added up; please report this model and configuration."
+            )
+        return super().accumulate_preprocessed_record(sample_state, preprocessed_record)
 
     @contextlib.contextmanager
     def noised_by(self, noises: Sequence[tf.Tensor]) -> Iterator[None]:

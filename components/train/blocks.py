@@ -72,11 +72,6 @@ class Block:
             states=_pad(self.states, _capacity(self.clients) if rows else capacity),
         )
 
-    @property
-    def batches(self) -> int:
-        """How many batches the clients train on."""
-        return int(self.steps.sum())
-
     def head(self, batches: int) -> "Block":
         """The first clients of the block, with so many batches at most."""
         ends = np.cumsum(self.steps)

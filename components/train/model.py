@@ -94,6 +94,8 @@ def check_exportable(model: tf.keras.Model) -> None:
         for entry in interpreter.get_input_details():
             interpreter.resize_tensor_input(entry["index"], (2, *entry["shape"][1:]))
         interpreter.allocate_tensors()
+        for entry in interpreter.get_input_details():  # else it runs on what lies in memory
+            interpreter.set_tensor(entry["index"], np.zeros(entry["shape"], entry["dtype"]))
         interpreter.invoke()
     except Exception as error:  # the converter and the interpreter each raise many kinds
         raise ModelError(

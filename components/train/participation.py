@@ -105,7 +105,8 @@ class Cohorts:
         return parts
 
     def _draw(self, round_number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Who of a cohort reports in time, and who a round late; a client counts once."""
+        """Who of a cohort reports in time, and who a round late."""
+        # A client in it twice would add twice what its sensitivity allows.
         cohort, simulation = np.unique(self._sampler.draw(round_number)), self._simulation
         if simulation == SimulationConfig():
             return cohort, cohort[:0]

@@ -116,8 +116,8 @@ class PrivacyConfig(Config, frozen=True):
             f"delta={self.delta} must lie between 0 and 1 (typical: 1e-5, below 1 / clients)",
         )
         check(
-            self.clip_norm is not None and 0 < self.clip_norm < math.inf,
-            f"clip_norm={self.clip_norm} must be > 0 and finite",
+            self.clip_norm is not None and LEAST_CLIP <= self.clip_norm <= 1 / LEAST_CLIP,
+            f"clip_norm={self.clip_norm} must lie between {LEAST_CLIP} and {1 / LEAST_CLIP:g}",
         )
         check(
             self.noise_multiplier is None or 0 < self.noise_multiplier < math.inf,
@@ -166,6 +166,9 @@ class PrivacyConfig(Config, frozen=True):
         """Whether the server clips updates and adds noise to their sum."""
         return self.mechanism in SUMS
 
+
+LEAST_CLIP = 1e-9
+"""Norms far below it, or above its inverse, have squares that float32 does not hold."""
 
 SUMS = ("gaussian", "tree", "banded")
 """Mechanisms by which the server adds noise to the sum of clipped updates."""

@@ -165,6 +165,21 @@ def test_adaptive_clip_follows_the_share_of_clients_within_it(
     assert float(clip) == pytest.approx(np.exp(-0.2 * (within - 0.5)))
 
 
+@pytest.mark.parametrize(("clip", "norm", "least"), [(2e-9, 0.0, 1e-9), (5e8, 1e30, None)])
+def test_adaptive_clip_stays_where_float32_holds_the_squares_of_norms(
+    clip: float, norm: float, least: float | None
+) -> None:
+    query = build_query(clip, 0.0, 1.0, AdaptiveClipConfig(learning_rate=1.0))
+    state = query.initial_global_state()
+    for _ in range(5):
+        params = query.derive_sample_params(state)
+        total = query.initial_sample_state([tf.zeros(2)])
+        total = query.accumulate_record(params, total, [tf.constant([norm, 0.0])])
+        _, state, _ = query.get_noised_result(total, state)
+    (adapted,) = query.derive_metrics(state).values()
+    assert float(adapted) == pytest.approx(least or 1e9)
+
+
 def test_adaptive_clip_bounds_what_is_not_finite() -> None:
     query = build_query(1.0, 0.0, 1.0, ADAPTIVE)
     params = query.derive_sample_params(query.initial_global_state())

@@ -45,7 +45,7 @@ def test_batches_are_each_clients_examples_in_its_training_order(
     clients = clients_of(sizes)
 
     assert block.clients == len(sizes)
-    assert block.order.shape == (block.batches, batch_size)
+    assert block.order.shape == (block.steps.sum(), batch_size)
     firsts = np.cumsum(sizes) - sizes
     batch = 0
     for client, first, steps in zip(clients, firsts, block.steps, strict=True):
@@ -71,9 +71,9 @@ def test_head_has_the_wanted_batches_of_the_first_clients(
     block = block_of(sizes, 2)
     head = block.head(batches)
 
-    assert head.batches == min(batches, block.batches)
-    np.testing.assert_array_equal(head.order, block.order[: head.batches])
-    np.testing.assert_array_equal(head.sizes, block.sizes[: head.batches])
+    assert head.steps.sum() == min(batches, block.steps.sum())
+    np.testing.assert_array_equal(head.order, block.order[: head.steps.sum()])
+    np.testing.assert_array_equal(head.sizes, block.sizes[: head.steps.sum()])
     np.testing.assert_array_equal(head.features["x"], block.features["x"][: len(head.labels)])
     assert head.clients == len(head.steps) <= block.clients
 

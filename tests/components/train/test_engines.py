@@ -443,31 +443,6 @@ def test_noise_does_not_follow_any_seed(
     assert (outcomes[0] != outcomes[1]).all()
 
 
-@pytest.mark.parametrize("how", COMPILED, ids=str)
-def test_noise_has_the_planned_size(
-    how: Any,
-    make_engine: Any,
-    train_config: Any,
-    linear_model: Any,
-    store_of: Any,
-    two_clients: list[Any],
-) -> None:
-    import tensorflow as tf
-
-    inputs = tf.keras.Input(shape=(2,))
-    model = tf.keras.Model(inputs, tf.keras.layers.Dense(1)(tf.keras.layers.Dense(5000)(inputs)))
-    query = build_query(clip_norm=0.5, noise_multiplier=3.0, denominator=2.0)
-    config = linear_config(train_config, how)
-    engine = make_engine(config, model=model, store=store_of(two_clients), query=query, seed=0)
-    before = engine.initialize()
-    after, _ = engine.next(before, engine.read(np.arange(0), 1))
-    pairs = zip(engine.weights(after), engine.weights(before), strict=True)
-    noise = np.concatenate([(a - b).ravel() for a, b in pairs]) / SERVER_RATE
-    deviation = 0.5 * 3.0 / 2.0
-    assert abs(noise.mean()) < 6 * deviation / np.sqrt(noise.size)
-    assert noise.std() == pytest.approx(deviation, rel=6 / np.sqrt(2 * noise.size))
-
-
 def dropping() -> Any:
     import tensorflow as tf
 
@@ -506,6 +481,28 @@ def test_model_that_xla_cannot_compile_is_told(
     engine = make_engine(config, model=dropping(), store=store, query=None, seed=0)
     with pytest.raises(ModelError, match=r"XLA cannot compile the model .* train\.xla: auto"):
         engine.next(engine.initialize(), engine.read(np.arange(1), 1))
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_log_of_a_private_run_does_not_tell_how_many_came(
+    compiles: bool,
+    make_engine: Any,
+    train_config: Any,
+    linear_model: Any,
+    store_of: Any,
+    two_clients: list[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither clients, batches nor seconds: under Poisson sampling they are a secret."""
+    query = build_query(clip_norm=0.5, noise_multiplier=1.0, denominator=2.0)
+    config = train_config(engine="compiled", xla="auto", privacy=PRIVATE)
+    model = linear_model() if compiles else dropping()
+    engine = make_engine(config, model=model, store=store_of(two_clients), query=query, seed=0)
+    with caplog.at_level("INFO"):
+        engine.next(engine.initialize(), engine.read(np.arange(2), 1))
+    said = [one.getMessage() for one in caplog.records if one.name.startswith("privet")]
+    assert len(said) == 1
+    assert not any(character.isdigit() for character in said[0])
 
 
 @pytest.mark.parametrize("how", ENGINES, ids=str)

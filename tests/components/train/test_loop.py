@@ -217,6 +217,17 @@ def test_sampled_cohorts_are_what_the_engine_gets(train_config: Any) -> None:
     assert [r.cohort for r in trained.rounds] == [len(cohort) for cohort in engine.cohorts]
 
 
+def test_client_drawn_twice_is_in_the_cohort_once(train_config: Any) -> None:
+    class Repeating(AllClients):
+        def draw(self, round_number: int) -> np.ndarray:
+            return np.array([3, 1, 3, 3])
+
+    trained, engine, _ = run(train_config(rounds=2), sampler=Repeating(CLIENTS))
+
+    assert engine.cohorts == [[1, 3]] * 2
+    assert [(r.cohort, r.examples) for r in trained.rounds] == [(2, 2 + 4)] * 2
+
+
 @pytest.mark.parametrize("sampler", [AllClients(8), PoissonSampler(8, 4)])
 def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
     train_config: Any, sampler: Any

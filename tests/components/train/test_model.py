@@ -178,3 +178,11 @@ def test_model_that_tflite_cannot_run_is_refused_before_training(layer: Any, sha
 def test_model_that_tflite_runs_is_accepted() -> None:
     x = tf.keras.Input((8,), name="x")
     check_exportable(tf.keras.Model(x, layers.Dense(3)(layers.LayerNormalization()(x))))
+
+
+def test_model_is_tried_on_zeros_and_not_on_what_lies_in_memory() -> None:
+    """An embedding looks up its input, so that any other number than 0 would be out of bounds."""
+    word = tf.keras.Input((8,), name="word", dtype=tf.int64)
+    embedded = layers.Flatten()(layers.Embedding(1, 4)(word))
+    for _ in range(3):
+        check_exportable(tf.keras.Model(word, layers.Dense(3)(embedded)))
