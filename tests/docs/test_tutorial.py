@@ -22,5 +22,5 @@ def test_tutorial_runs(
         exec(block, names)
 
     assert names["after"]["mae"] < 0.9 * names["before"]["mae"]
-    assert names["accountant"].epsilon() <= 8
+    assert names["account"].epsilon() <= 8
     assert "clients; the first has 100 examples of shape (100,)" in capsys.readouterr().out

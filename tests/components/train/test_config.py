@@ -29,7 +29,7 @@ GAUSSIAN = {"mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "clip_norm":
         ({**GAUSSIAN, "noise_multiplier": 0.0}, "noise_multiplier=0.0 must be > 0"),
         ({**GAUSSIAN, "epsilon": None}, r"needs epsilon \(calibrates the noise\) or noise_mult"),
         ({**GAUSSIAN, "epsilon": float("nan")}, "epsilon=nan must be > 0"),
-        ({**GAUSSIAN, "clip_norm": float("inf")}, "clip_norm=inf must be"),
+        ({**GAUSSIAN, "clip_norm": float("inf")}, "clip_norm=inf must lie between"),
         ({**GAUSSIAN, "noise_multiplier": float("inf")}, "noise_multiplier=inf must be"),
         ({**GAUSSIAN, "adaptive_clip": {"target_quantile": 1}}, "target_quantile=1.0 must lie"),
         ({**GAUSSIAN, "adaptive_clip": {"learning_rate": 0}}, "learning_rate=0.0 must lie"),
@@ -184,6 +184,57 @@ def test_weights_by_examples_are_refused_with_privacy() -> None:
     with pytest.raises(ConfigError, match="weight_by=examples lets a client with many examples"):
         TrainConfig.from_mapping({"privacy": privacy, "weight_by": "examples"})
     TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, "weight_by": "examples"})
+
+
+ORDER = {"kind": "fixed_order", "cohort_size": 10}
+POISSON = {"kind": "poisson", "cohort_size": 10}
+
+
+@pytest.mark.parametrize(
+    ("privacy", "settings", "message"),
+    [
+        ({"mechanism": "tree"}, {}, "once an epoch. Set sampling.kind: fixed_order"),
+        ({"mechanism": "banded"}, {"sampling": POISSON}, "for sampling.kind=poisson"),
+        ({"mechanism": "tree", "adaptive_clip": {}}, {"sampling": ORDER}, "adaptive_clip is for"),
+        ({"mechanism": "local", "adaptive_clip": {}}, {}, "adaptive_clip is for mechanism=gauss"),
+        ({"bands": 2}, {}, "bands=2 must be >= 1, and is for mechanism=banded"),
+        ({"mechanism": "banded", "bands": 0}, {"sampling": ORDER}, "bands=0 must be >= 1"),
+        ({"mechanism": "local", "rounded_noise": True}, {}, "rounded_noise is for noise on a sum"),
+        ({"mechanism": "example"}, {"local_epochs": 2}, r"local_epochs: 1 \(not 2\)"),
+        ({"mechanism": "example"}, {"algorithm": "fed_sgd"}, "algorithm: fed_avg"),
+        ({"mechanism": "example"}, {"gradient_clip_norm": 1.0}, "leave out gradient_clip_norm"),
+        ({"mechanism": "local"}, {"sampling": {**POISSON, "max_cohort_size": 99}}, "has none"),
+        ({"candidates": 0}, {}, "candidates=0 must be >= 1"),
+        ({}, {"sampling": {**ORDER, "max_cohort_size": 20}}, "is for kind=poisson"),
+        ({}, {"sampling": {**POISSON, "max_cohort_size": 10}}, "must be above cohort_size=10"),
+        ({}, {"sampling": {**ORDER, "population": 9}}, "population=9 must be"),
+        ({}, {"sampling": {"kind": "fixed_size"}}, "cohort_size=None must be >= 1 with kind=fixed"),
+    ],
+)
+def test_mechanisms_that_make_no_sense_are_refused(
+    privacy: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_mapping({"privacy": {**GAUSSIAN, **privacy}, **settings})
+
+
+@pytest.mark.parametrize(
+    ("privacy", "settings"),
+    [
+        ({"mechanism": "tree", "rounded_noise": True}, {"sampling": ORDER}),
+        ({"mechanism": "banded", "bands": 3}, {"sampling": ORDER}),
+        ({"mechanism": "local"}, {"sampling": POISSON, "local_epochs": 5}),
+        ({"mechanism": "example"}, {"sampling": ORDER, "max_steps": 3}),
+        ({"candidates": 4}, {"sampling": {**POISSON, "max_cohort_size": 40}}),
+        ({}, {"sampling": {"kind": "fixed_size", "cohort_size": 4, "population": 9}}),
+    ],
+)
+def test_mechanisms_that_make_sense_are_taken(
+    privacy: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    config = TrainConfig.from_mapping({"privacy": {**GAUSSIAN, **privacy}, **settings})
+    assert config.privacy.is_private
+    assert config.privacy.noises_sum == (config.privacy.mechanism in ("gaussian", "tree", "banded"))
 
 
 def test_early_stop_with_privacy_wants_public_eval_clients() -> None:
