@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+_SHOWN = ("name", "value", "unit", "ratio", "ratio_to", "bar", "holds")
+
 
 def parse_arguments(description: str, workloads: Sequence[str]) -> argparse.Namespace:
     """The options that every benchmark has."""
@@ -50,7 +52,7 @@ def figure(
 
 
 def show(figures: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Prints the figures."""
+    """Prints the figures; what one has beside the keys that `figure` gives comes last."""
     result = {
         "figures": list(figures),
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
@@ -60,7 +62,10 @@ def show(figures: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         return
     for item in figures:
         verdict = "holds" if item["holds"] else "FALLS SHORT"
+        extra = {key: value for key, value in item.items() if key not in _SHOWN}
         print(
             f"{item['name']}: {item['value']:g} {item['unit']}, {item['ratio']:g} x "
-            f"{item['ratio_to']} (bar {item['bar']:g}: {verdict})"
+            f"{item['ratio_to']} (bar {item['bar']:g}: {verdict})",
+            *(f"{key} {value}" for key, value in extra.items()),
+            sep="; ",
         )

@@ -40,8 +40,12 @@ serifs, which hands seldom write."""
 SCRIPT = ("STIXGeneral", 0x1D4D0)
 """A font with cursive letters, and the code point of the first (Unicode's bold script A-Z a-z)."""
 
-ALPHABETS = (*FONTS, "Aileron", "script")
-"""Names of all alphabets; Aileron is the font inside Pillow. The last is the ornate one."""
+SERIF_FONTS = ("DejaVuSerif", "cmr10", "cmb10", "DejaVuSerif-Italic")
+"""Fonts of matplotlib's wheel with serifs: letters that no writer of the others has ever seen."""
+
+ALPHABETS = {"plain": (*FONTS, "Aileron", "script"), "serif": SERIF_FONTS}
+"""Names of the alphabets of each kind of population; Aileron is the font inside Pillow. The last of
+a kind is its ornate one."""
 
 _DETAIL = 2  # pixels of a rasterised glyph to a cell of the field
 _REFERENCE = 100  # font size at which glyphs are measured
@@ -51,14 +55,17 @@ _LETTERS = CLASSES[10:]
 
 
 @functools.cache
-def distance_fields() -> np.ndarray:
-    """Draws every alphabet, once a process (seconds).
+def distance_fields(kind: str) -> np.ndarray:
+    """Draws every alphabet of a kind, once a process (seconds).
+
+    Args:
+      kind: a key of ALPHABETS.
 
     Returns:
       Distances to the nearest centre line in cells, float32 [alphabets, classes, GRID, GRID],
       indexed [.., y, x] from the top left.
     """
-    fields = [_distances(_rasterise(alphabet)) for alphabet in ALPHABETS]
+    fields = [_distances(_rasterise(alphabet)) for alphabet in ALPHABETS[kind]]
     return np.stack(fields)
 
 

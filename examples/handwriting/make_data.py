@@ -5,10 +5,11 @@ writer and by chance. It is a population to measure federated learning on where 
 had, and no result on it says anything about real handwriting.
 
     python examples/handwriting/make_data.py [--writers 3400] [--held-out 600] [--images 100]
-        [--seed 0] [--files 4] [--output examples/handwriting/data]
+        [--seed 0] [--alphabets plain] [--files 4] [--output examples/handwriting/data]
 
 The column `split` is `train` for the first group of writers and `eval` for the held-out one. A
-writer is the same whatever the number of writers and files.
+writer is the same whatever the number of writers and files. With `--alphabets serif` all letters
+come of other fonts: people who learned to write elsewhere, whose data may be public.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from alphabets import CLASSES
+from alphabets import ALPHABETS, CLASSES
 from writers import SIDE, draw_images, make_writer
 
 SPLITS = ("train", "eval")
@@ -38,7 +39,7 @@ SCHEMA = pa.schema(
 
 
 def draw_writer(
-    split: str, number: int, images: int, seed: int = 0
+    split: str, number: int, images: int, seed: int = 0, alphabets: str = "plain"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws all images of a writer.
 
@@ -48,12 +49,13 @@ def draw_writer(
       images: mean number of images of a writer. How many this one has is log-normal, between a
         quarter and four times of it; how often each class occurs is Dirichlet-distributed.
       seed: another seed gives another population.
+      alphabets: which ones the writer learned, a key of ALPHABETS.
 
     Returns:
       Images, uint8 [n, SIDE, SIDE], and their classes, int64 [n].
     """
     generator = np.random.default_rng([seed, SPLITS.index(split), number])
-    writer = make_writer(generator)
+    writer = make_writer(generator, alphabets)
     spread = 0.4
     share = np.clip(generator.lognormal(-(spread**2) / 2, spread), 0.25, 4.0)
     frequencies = generator.dirichlet(np.full(len(CLASSES), 4.0))
@@ -68,6 +70,7 @@ def write(
     images: int = 100,
     seed: int = 0,
     files: int = 4,
+    alphabets: str = "plain",
 ) -> int:
     """Writes handwriting-*.parquet and removes those of another call.
 
@@ -77,6 +80,7 @@ def write(
       images: mean number of images of a writer.
       seed: another seed gives another population.
       files: over how many files the writers are spread, in order.
+      alphabets: which ones the writers learned, a key of ALPHABETS.
 
     Returns:
       The number of images.
@@ -110,18 +114,21 @@ def write(
         with pyarrow.parquet.ParquetWriter(
             part, SCHEMA, use_dictionary=plain, write_statistics=plain, compression="zstd"
         ) as output:
-            for table in _row_groups(names[start:end], images, seed):
+            for table in _row_groups(names[start:end], images, seed, alphabets):
                 output.write_table(table)
                 total += len(table)
         part.rename(path)
     return total
 
 
-def _row_groups(names: list[tuple[str, int]], images: int, seed: int) -> Iterator[pa.Table]:
+def _row_groups(
+    names: list[tuple[str, int]], images: int, seed: int, alphabets: str
+) -> Iterator[pa.Table]:
     """Whole writers, gathered to tables of at least ROWS rows."""
     gathered: list[pa.RecordBatch] = []
     for split, number in names:
-        gathered.append(_batch(split, number, *draw_writer(split, number, images, seed)))
+        drawn = draw_writer(split, number, images, seed, alphabets)
+        gathered.append(_batch(split, number, *drawn))
         if sum(map(len, gathered)) >= ROWS:
             yield pa.Table.from_batches(gathered)
             gathered = []
@@ -150,6 +157,9 @@ if __name__ == "__main__":
     parser.add_argument("--held-out", type=int, default=600, help="further writers (default 600)")
     parser.add_argument("--images", type=int, default=100, help="mean of a writer (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the population (default 0)")
+    parser.add_argument(
+        "--alphabets", choices=ALPHABETS, default="plain", help="of the letters (default plain)"
+    )
     parser.add_argument("--files", type=int, default=4, help="default 4")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="directory")
     arguments = vars(parser.parse_args())

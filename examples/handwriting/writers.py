@@ -30,7 +30,8 @@ class Writer:
     """What stays the same in all images of a writer.
 
     Attributes:
-      alphabets: the alphabet of each class, int [classes].
+      kind: of the alphabets, a key of ALPHABETS.
+      alphabets: the alphabet of each class among those of the kind, int [classes].
       slant: horizontal shift for a rise of 1; positive leans to the right.
       width, height: scale of letters, 1 for the usual.
       stroke: width of the pen's stroke in pixels, within STROKE.
@@ -41,6 +42,7 @@ class Writer:
       grain: the paper's noise in grey levels, at most.
     """
 
+    kind: str
     alphabets: np.ndarray
     slant: float
     width: float
@@ -53,9 +55,10 @@ class Writer:
     grain: float
 
 
-def make_writer(generator: np.random.Generator) -> Writer:
-    """Draws the habits of a writer."""
-    usual, plain = generator.integers(len(ALPHABETS)), len(ALPHABETS) - 1
+def make_writer(generator: np.random.Generator, kind: str = "plain") -> Writer:
+    """Draws the habits of a writer, who learned alphabets of a kind (a key of ALPHABETS)."""
+    count = len(ALPHABETS[kind])
+    usual, plain = generator.integers(count), count - 1
     elsewhere = generator.integers(plain, size=len(CLASSES))
     alphabets = np.where(generator.random(len(CLASSES)) < 0.3, elsewhere, usual)
     thickest = STROKE[1] if usual < plain else SCRIPT_STROKE
@@ -63,6 +66,7 @@ def make_writer(generator: np.random.Generator) -> Writer:
     shape = generator.uniform(-0.1, 0.1)
     bends = _waves(generator, len(CLASSES), 2) * generator.uniform(1.5, 3.2)
     return Writer(
+        kind=kind,
         alphabets=alphabets,
         slant=float(np.clip(generator.normal(0.1, 0.2), -0.4, 0.55)),
         width=scale * (1 + shape),
@@ -89,7 +93,8 @@ def draw_images(writer: Writer, labels: np.ndarray, generator: np.random.Generat
     """
     count = len(labels)
     x, y, pressure = _positions(writer, labels, generator)
-    distances = _sample(writer.alphabets[labels] * len(CLASSES) + labels, x, y)
+    fields = distance_fields(writer.kind)
+    distances = _sample(fields, writer.alphabets[labels] * len(CLASSES) + labels, x, y)
     # The pen covers a pixel by how far the pixel lies inside the edge of the stroke.
     cells_to_pixels = np.float32(np.sqrt(writer.width * writer.height) / CELLS)
     distances *= -cells_to_pixels / np.float32(writer.softness)
@@ -135,17 +140,18 @@ def _positions(
     return x, y, np.clip(pressure, -0.25, 0.25)
 
 
-def _sample(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _sample(fields: np.ndarray, glyphs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Distances at positions of fields, between cells by bilinear interpolation.
 
     Args:
+      fields: float32 [alphabets, classes, GRID, GRID].
       glyphs: number of each image's field, int [images].
       x, y: positions in cells, float32 [images, pixels]; outside counts as the edge.
 
     Returns:
       Distances in cells, float32 [images, pixels].
     """
-    fields = distance_fields().reshape(-1)
+    fields = fields.reshape(-1)
     edge = np.float32(GRID - 1.001)  # the cell after it is still inside
     x, y = np.clip(x, 0, edge), np.clip(y, 0, edge)
     left, top = x.astype(np.int64), y.astype(np.int64)

@@ -63,7 +63,8 @@ def rows(directory):
 
 def test_every_font_has_all_characters(alphabets):
     script, first = alphabets.SCRIPT
-    wanted = {font: list(map(ord, alphabets.CLASSES)) for font in alphabets.FONTS}
+    fonts = alphabets.FONTS + alphabets.SERIF_FONTS
+    wanted = {font: list(map(ord, alphabets.CLASSES)) for font in fonts}
     wanted[script] = wanted[script] + list(range(first, first + 52))
     for font, characters in wanted.items():
         known = FT2Font(str(Path(get_data_path(), "fonts", "ttf", f"{font}.ttf"))).get_charmap()
@@ -175,6 +176,17 @@ def test_another_seed_is_another_population(make_data):
     assert not np.array_equal(images[:10], held_out[:10])
 
 
+def test_other_alphabets_are_other_letters_of_the_same_classes(make_data, alphabets):
+    """A public population shares no font with the private one."""
+    assert not set(alphabets.ALPHABETS["plain"]) & set(alphabets.ALPHABETS["serif"])
+    plain, labels = make_data.draw_writer("train", 0, 50)
+    serif, same_labels = make_data.draw_writer("train", 0, 50, alphabets="serif")
+    assert np.array_equal(labels, same_labels)
+    assert serif.shape == plain.shape
+    assert 12 <= serif.mean() <= 60
+    assert not np.array_equal(plain, serif)
+
+
 def test_columns_say_what_the_images_are(make_data, tmp_path):
     make_data.write(tmp_path, writers=4, held_out=2, images=20, seed=3, files=2)
     table = rows(tmp_path)
@@ -232,11 +244,14 @@ def test_wrong_number_is_named_and_old_data_stays(make_data, tmp_path, wrong, sa
 
 def test_script_takes_its_options(make_data, tmp_path):
     options = {"writers": 3, "held-out": 2, "images": 10, "seed": 5, "files": 2}
+    options["alphabets"] = "serif"
     options["output"] = tmp_path / "data"
     given = [f"--{name}={value}" for name, value in options.items()]
     script = [sys.executable, FOLDER / "make_data.py", *given]
     said = subprocess.run(script, check=True, capture_output=True, text=True, timeout=120).stdout
-    make_data.write(tmp_path / "same", writers=3, held_out=2, images=10, seed=5, files=1)
+    make_data.write(
+        tmp_path / "same", writers=3, held_out=2, images=10, seed=5, files=1, alphabets="serif"
+    )
     table = rows(tmp_path / "data")
     assert said.startswith(f"wrote {len(table)} images")
     assert table.equals(rows(tmp_path / "same"))
