@@ -19,7 +19,9 @@ import tensorflow_privacy
 
 from privet.components.shared.keras_models import model_inputs
 from privet.components.train.algorithms import build_client_optimizer, with_learning_rate
+from privet.components.train.client_noise import ClientNoise, ClientNoiseQuery
 from privet.components.train.config import TrainConfig
+from privet.components.train.example_gradients import noised_gradient
 from privet.components.train.update_compression import quantized
 
 
@@ -103,6 +105,7 @@ def train_block(
     query: tensorflow_privacy.SumAggregationDPQuery,
     given: Prepared,
     block: BlockTensors,
+    noise_seeds: Any = (),
     *,
     padded: bool,
 ) -> tuple[Total, Any]:
@@ -114,6 +117,7 @@ def train_block(
       query: clips, or takes the update as it is.
       given: what every client gets.
       block: the clients.
+      noise_seeds: of ClientNoise, if clients add noise.
       padded: whether batches keep their shape, as XLA wants it.
 
     Returns:
@@ -121,7 +125,10 @@ def train_block(
       aggregation its update (not finite where it is to be left out). Without either, [clients, 0].
     """
     params = query.derive_sample_params(given.mechanism)
-    client = _Client(config, model, given, block, padded=padded)
+    noise = None
+    if isinstance(query, ClientNoiseQuery):
+        noise = ClientNoise(query.kind, given.mechanism, noise_seeds)
+    client = _Client(config, model, given, block, noise, padded=padded)
     width = _size(client.specs) if sends_rows(config) else 0
     count = tf.shape(block.states)[0]
     rows = tf.TensorArray(tf.float32, count, element_shape=(width,)) if width else ()
@@ -156,11 +163,12 @@ class _Client:
         model: tff.learning.models.FunctionalModel,
         given: Prepared,
         block: BlockTensors,
+        noise: ClientNoise | None,
         *,
         padded: bool,
     ):
         self._config, self._model, self._given, self._block = config, model, given, block
-        self._padded = padded
+        self._noise, self._padded = noise, padded
         self._optimizer = build_client_optimizer(config)
         self.specs = specs_of(given.weights)
 
@@ -177,6 +185,8 @@ class _Client:
             record, state = self._change(delta, control, end - first)
         else:
             record = self._delta(first, end)
+        if self._noise is not None and self._noise.kind == "local":
+            record = self._noise.noised(self._noise.clipped(record), number)
         if self._config.update_bits is not None:
             record = quantized(record, self._config.update_bits, self._block.seeds[number])
         record, finite = _finite(record)
@@ -235,15 +245,30 @@ class _Client:
 
     def _gradients(self, weights: Any, batch: Any) -> tuple[Any, Any]:
         """The gradient of a batch's mean loss, and the number of its examples."""
-        features, labels, counts = self._batch(batch)
+        size = self._block.sizes[batch]
+        if self._noise is not None and self._noise.kind == "example":
+            gradients = noised_gradient(
+                lambda weights, row: self._gradient(weights, self._examples(row[None])),
+                weights,
+                self._block.order[batch, :size],
+                self._noise,
+                batch=batch,
+                batch_size=self._config.batch_size,
+            )
+        else:
+            gradients = self._gradient(weights, self._batch(batch))
+        return gradients, tf.cast(size, tf.float32)
+
+    def _gradient(self, weights: Any, examples: tuple[Any, Any, Any]) -> Any:
+        """The gradient of the mean loss of examples, given as _batch gives them."""
+        features, labels, counts = examples
         with tf.GradientTape() as tape:
             tape.watch(weights)
             outputs = self._model.predict_on_batch(
                 (weights, self._given.frozen), features, training=True
             )
             loss = self._model.loss(outputs, labels, counts)
-        gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return gradients, tf.cast(self._block.sizes[batch], tf.float32)
+        return tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def _batch(self, batch: Any) -> tuple[Any, Any, Any]:
         """Features, labels and example weights of a batch.
@@ -259,6 +284,11 @@ class _Client:
             count = counted * (whole / tf.cast(size, tf.float32))
         else:
             rows, count = rows[:size], None
+        return self._examples(rows, count)
+
+    def _examples(self, rows: Any, count: Any = None) -> tuple[Any, Any, Any]:
+        """Features, labels and weights of the examples at these places."""
+        block = self._block
         features = {name: tf.gather(values, rows) for name, values in block.features.items()}
         return model_inputs(features), tf.gather(block.labels, rows), count
 

@@ -156,7 +156,8 @@ class TrainConfig(Config, frozen=True):
         program in Beam's workers), `tff` (TensorFlow Federated's own runtime), or `auto`:
         `compiled`, but `beam` where the runner is not local or a cohort is larger than
         AUTO_BEAM_COHORT.
-      xla: whether XLA compiles the program of a block; `auto` times both on the first block.
+      xla: whether XLA compiles the program of a block; `auto` times both on the first block, but
+        takes TensorFlow's where clients add noise.
       evaluate_every: evaluate the global model on the eval clients every so many rounds (and
         after the last); 0 for never. These numbers are not private and never leave the report.
       public_eval: states that the eval split holds public data, of which nothing is to be kept.
@@ -341,6 +342,12 @@ class TrainConfig(Config, frozen=True):
                 self.sampling.kind != "poisson" or self.sampling.max_cohort_size is None,
                 f"max_cohort_size is for amplification, of which mechanism={kind} has none. Leave "
                 "it out",
+            )
+            check(
+                self.xla != "on",
+                f"xla=on is not for mechanism={kind}, whose clients draw noise: XLA would draw "
+                "other numbers than TensorFlow, so its program cannot be checked against it. Set "
+                "xla: auto or off",
             )
         if kind == "example":
             check(

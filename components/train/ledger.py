@@ -73,6 +73,10 @@ _CORRELATED = (
     "(Denisov et al., 2022, theorem 2.1)."
 )
 _REPORTING = "Who reports in which round is known to the aggregator, and amplifies nothing."
+_CLIENTS_NOISE = (
+    "Noise is drawn where a client is trained, which is taken to be the client's own: it sees the "
+    "client's examples and keeps them, the update before its noise, and the noise."
+)
 _CANDIDATES = (
     "{} runs like this one are charged, from which this one may have been chosen: none of the "
     "others spent more."
@@ -200,7 +204,8 @@ def write_ledger(
         "mechanism": {
             **mechanism.describe(),
             "clip_norm": config.clip_norm,
-            "denominator": participation.expected_reports,
+            # (of `example` the clients that report, whose number is known)
+            "denominator": None if mechanism.unit == "example" else participation.expected_reports,
             "noise_source": "operating system",
             "noise_arithmetic": "rounded" if config.rounded_noise else "float32",
             "adaptive_clip": _adaptive_clip(config, mechanism.noise_multiplier, participation),
@@ -218,7 +223,7 @@ def _assumptions(config: PrivacyConfig, accountant: Accountant) -> list[str]:
     """What the claim of the rounds rests on."""
     mechanism = accountant.mechanism
     assumptions = [_ONE_EXAMPLE] if mechanism.unit == "example" else [_ONE_ID]
-    assumptions.append(_TRUSTED if config.noises_sum else _REPORTING)
+    assumptions += [_TRUSTED] if config.noises_sum else [_REPORTING, _CLIENTS_NOISE]
     assumptions.append(_ROUNDED_NOISE if config.rounded_noise else _FLOAT_NOISE)
     if mechanism.draws.fixed_places:
         assumptions.append(_PLACES)

@@ -1,11 +1,18 @@
 """Standard normal noise inside a program: drawn anew, or correlated with that of earlier rounds."""
 
+import secrets
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from privet.components.train.correlated_noise import CorrelatedNoise
+
+
+def fresh_seeds(*shape: int) -> np.ndarray:
+    """Seeds of 128 bits each from the operating system, int64 [*shape, 2]."""
+    count = int(np.prod(shape))
+    return np.frombuffer(secrets.token_bytes(16 * count), np.int64).reshape(*shape, 2)
 
 
 class Weights(NamedTuple):

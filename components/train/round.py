@@ -7,12 +7,12 @@
 
 Engines differ only in who calls them. The parts are TFF's and tensorflow_privacy's: the model is a
 tff.learning.models.FunctionalModel, optimizers are tff.learning.optimizers, and clip, sum and noise
-are one DPQuery. Noise is added in `update` alone, once a round, never where work may be retried.
+are one DPQuery. Its noise is added in `update` alone, once a round, never where work is repeated.
+Clients that add noise themselves (client_noise.py) draw it anew in every call of `work`.
 """
 
 import dataclasses
 import itertools
-import secrets
 from typing import Any, NamedTuple
 
 import dp_accounting
@@ -30,6 +30,8 @@ from privet.components.train.algorithms import (
     learning_rate,
     with_learning_rate,
 )
+from privet.components.train.blocks import Block
+from privet.components.train.client_noise import ClientNoiseQuery, Kind
 from privet.components.train.client_update import (
     BlockTensors,
     Prepared,
@@ -47,7 +49,13 @@ from privet.components.train.model import (
     to_functional,
     unfused_normalization,
 )
-from privet.components.train.noise import Weights, draw_noise, kept_nothing, weights_of
+from privet.components.train.noise import (
+    Weights,
+    draw_noise,
+    fresh_seeds,
+    kept_nothing,
+    weights_of,
+)
 from privet.components.train.programs import Arrays, Call, Program, build_program
 from privet.components.train.robust import robust_mean
 
@@ -133,12 +141,14 @@ class Programs:
       initial: the state before the first round.
       frozen: weights that do not train.
       nothing: the partial sum of no client.
-      work: (prepared, block) -> total, rows.
-      work_xla: the same, compiled by XLA; it wants padded blocks.
+      work: (prepared, block, noise seeds) -> total, rows.
+      work_xla: the same, compiled by XLA; it wants padded blocks. None where clients add noise,
+        which XLA would draw as other numbers: one could not see that the two agree.
       update: (state, total, learning rate, seeds and weights of the noise) -> state and numbers of
         the event.
       event: the structure of the event.
       correlation: of the noise over rounds, if there is any.
+      client_noise: what clients noise, if they do.
     """
 
     config: TrainConfig
@@ -146,10 +156,11 @@ class Programs:
     frozen: Arrays
     nothing: Partial
     work: Program
-    work_xla: Program
+    work_xla: Program | None
     update: Program
     event: Any
     correlation: CorrelatedNoise | None
+    client_noise: Kind | None
 
     @property
     def row_bytes(self) -> int:
@@ -167,6 +178,17 @@ class Programs:
             *state.algorithm,
             np.asarray(rate, np.float32),
         )
+
+    def noise_seeds(self, block: Block) -> Arrays:
+        """What the clients of a block draw their noise from: new ones at every call.
+
+        They come from the operating system, whatever else is seeded, so work that is repeated has
+        other noise.
+        """
+        if self.client_noise is None:
+            return ()
+        places = block.clients if self.client_noise == "local" else len(block.order)
+        return (fresh_seeds(places, len(self.initial.weights)),)
 
     def finish(
         self, update: Call, state: ServerState, partial: Partial, cohort: np.ndarray
@@ -187,7 +209,7 @@ class Programs:
             total = self._robust_total(partial)
         rate = learning_rate(config.server_optimizer, state.rounds + 1, config.rounds)
         tensors = len(self.nothing.total) - 1  # the last one is the weight
-        seeds = np.frombuffer(secrets.token_bytes(16 * tensors), np.int64).reshape(tensors, 2)
+        seeds = fresh_seeds(tensors)
         weights = weights_of(self.correlation, state.noise_rounds)
         updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seeds, *weights))
         taken = iter(updated)
@@ -227,7 +249,7 @@ def build_programs(
     config: TrainConfig,
     model: tf.keras.Model,
     schema: Schema,
-    mean: MeanQuery | None,
+    mean: MeanQuery | ClientNoiseQuery | None,
     population: int,
 ) -> Programs:
     """Compiles a round of the algorithm; see client_update.py for the clients' part.
@@ -255,21 +277,25 @@ def build_programs(
     )
     form = record_like(config, weights)
     nothing = _arrays(Total(query.initial_sample_state(form), np.float32(0)))
-    correlation = None if mean is None else mean.correlation
+    correlation = mean.correlation if isinstance(mean, MeanQuery) else None
+    client_noise = mean.kind if isinstance(mean, ClientNoiseQuery) else None
     sums = tf.nest.flatten(specs_of(nothing.updates))
     state = state._replace(noise=_arrays(kept_nothing(correlation, sums)))
 
     def work(padded: bool) -> Any:
-        def function(given: Prepared, block: BlockTensors) -> Any:
-            return train_block(config, functional, query, given, block, padded=padded)
+        def function(given: Prepared, block: BlockTensors, seeds: Any) -> Any:
+            return train_block(config, functional, query, given, block, seeds, padded=padded)
 
         return function
 
     def update(
         state: _Tensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor, weights: Weights
     ) -> Any:
-        if mean is None:
+        if mean is None or client_noise == "example":
             return _update_plain(config, query, state, total, rate, population)
+        if isinstance(mean, ClientNoiseQuery):
+            result, _, event = mean.get_noised_result(total.updates, state.query)
+            return _step(config, state, result, rate, share=None), event
         sums = tf.nest.flatten(total.updates)
         noises, kept_noise = draw_noise(sums, seeds, state.noise, weights)
         with mean.noised_by(noises):
@@ -280,12 +306,15 @@ def build_programs(
     rate = tf.TensorSpec((), tf.float32)
     kept = specs_of(state)
     given = Prepared(weights, specs_of(frozen), kept.query, kept.algorithm, rate)
-    needed = given, _block_specs(config, schema, weights)
+    seeds = tf.TensorSpec((None, len(weights), 2), tf.int64) if client_noise else ()
+    needed = given, _block_specs(config, schema, weights), seeds
     drawn = tf.TensorSpec((len(sums), 2), tf.int64), specs_of(weights_of(correlation, 0))
     update_program, (_, event) = build_program(update, kept, specs_of(nothing), rate, *drawn)
     with unfused_normalization():
         plain, _ = build_program(work(padded=False), *needed)
-        compiled, _ = build_program(work(padded=True), *needed, xla=True)
+        compiled = None
+        if client_noise is None:
+            compiled, _ = build_program(work(padded=True), *needed, xla=True)
     restore_keras(model)
     if b"FusedBatchNorm" in plain.graph:
         raise ModelError(
@@ -311,6 +340,7 @@ def build_programs(
         update=update_program,
         event=event,
         correlation=correlation,
+        client_noise=client_noise,
     )
 
 

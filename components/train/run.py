@@ -18,6 +18,7 @@ from privet.components.shared.user_code import load_function
 from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
 from privet.components.train.checkpoint import Checkpoints, fingerprint_of
+from privet.components.train.client_noise import build_client_noise
 from privet.components.train.client_order import examples_taken
 from privet.components.train.client_states import states_folder
 from privet.components.train.config import TrainConfig
@@ -211,6 +212,13 @@ def _query(
     if accountant is None:
         return None
     assert privacy.clip_norm is not None
+    if privacy.mechanism in ("local", "example"):
+        return build_client_noise(
+            privacy.mechanism,
+            privacy.clip_norm,
+            accountant.mechanism.noise_multiplier,
+            participation.expected_reports,
+        )
     return build_query(
         privacy.clip_norm,
         accountant.mechanism.noise_multiplier,

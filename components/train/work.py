@@ -26,11 +26,13 @@ _SLOW_BATCH = 0.01  # seconds; a slower model is tried on a single batch
 
 def load_work(programs: Programs, *, xla: bool) -> Work:
     """The work of a block, ready to be called; loaded once in a process."""
-    call = _loaded(programs.work_xla if xla else programs.work)
+    program = programs.work_xla if xla else programs.work
+    assert program is not None  # choose_xla sees to it
+    call = _loaded(program)
 
     def work(prepared: Arrays, block: Block) -> Partial:
         fed = block.padded(rows=programs.row_bytes > 0) if xla else block
-        *total, rows = call((*prepared, *fed.arrays()))
+        *total, rows = call((*prepared, *fed.arrays(), *programs.noise_seeds(block)))
         return Partial(tuple(total), rows[: block.clients])
 
     return work
@@ -48,7 +50,7 @@ def choose_xla(
     Raises:
       ModelError: `on`, and XLA cannot compile the model, or would train it differently.
     """
-    if setting == "off":
+    if setting == "off" or programs.work_xla is None:
         return False
     plain, compiled = (load_work(programs, xla=xla) for xla in (False, True))
     sample = block.head(1)

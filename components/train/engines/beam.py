@@ -34,9 +34,10 @@ class Cohort(NamedTuple):
 class BeamEngine(ProgramEngine):
     """Rounds in Beam's workers; see ProgramEngine for the other arguments.
 
-    Weights go out and sums come back as files in `folder`, which workers must reach. Noise is
-    added by the process that drives the rounds, once the sum is there: workers, the folder and
-    the runner (which learns the cohort) are inside the trust boundary, as the client store is.
+    Weights go out and sums come back as files in `folder`, which workers must reach. Noise on a sum
+    is added by the process that drives the rounds, once the sum is there: workers, the folder and
+    the runner (which learns the cohort) are inside the trust boundary, as the client store is. Of
+    clients that add noise themselves, workers play the part.
 
     Args:
       config: settings.

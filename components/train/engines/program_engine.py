@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from privet.components.shared.storage import ClientStore
 from privet.components.train.aggregation import MeanQuery
+from privet.components.train.client_noise import ClientNoiseQuery
 from privet.components.train.client_states import ClientStates
 from privet.components.train.client_update import keeps_state
 from privet.components.train.config import TrainConfig
@@ -35,7 +36,7 @@ class ProgramEngine(abc.ABC):
         *,
         model: tf.keras.Model,
         store: ClientStore,
-        query: MeanQuery | None,
+        query: MeanQuery | ClientNoiseQuery | None,
         seed: int,
         states: str,
     ):

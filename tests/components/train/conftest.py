@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from scipy import optimize, stats
 
 from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared.storage import ClientStore
@@ -104,3 +105,87 @@ def workers() -> list[int]:
         for child in psutil.Process().children(recursive=True)
         if "worker_binary" in child.name() and child.status() != psutil.STATUS_ZOMBIE
     ]
+
+
+@pytest.fixture(scope="session")
+def check_noise() -> Callable[[np.ndarray, float], None]:
+    """Checks that numbers are independent Gaussian ones; wrong once in a million of good cases."""
+
+    def check(values: np.ndarray, deviation: float) -> None:
+        values = values.astype(np.float64).ravel() / deviation
+        least, most = stats.chi2.ppf([5e-7, 1 - 5e-7], values.size)
+        assert least < np.square(values).sum() < most
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def check_independent() -> Callable[[np.ndarray, np.ndarray], None]:
+    """Checks that two draws of Gaussian noise are not correlated; as seldom wrong."""
+
+    def check(one: np.ndarray, other: np.ndarray) -> None:
+        correlation = np.corrcoef(one.ravel(), other.ravel())[0, 1]
+        assert abs(correlation) < stats.norm.ppf(1 - 5e-7) / np.sqrt(one.size)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def epsilon_by_hand() -> Callable[[float, float], float]:
+    """Epsilon at delta of a Gaussian mechanism of sensitivity 1 (Balle, Wang, 2018, theorem 8)."""
+
+    def epsilon(deviation: float, delta: float) -> float:
+        def excess(epsilon: float) -> float:
+            half, rest = 1 / (2 * deviation), epsilon * deviation
+            far = np.exp(epsilon) * stats.norm.cdf(-half - rest)
+            return float(stats.norm.cdf(half - rest) - far - delta)
+
+        return float(optimize.brentq(excess, 0, 100))
+
+    return epsilon
+
+
+@pytest.fixture(scope="session")
+def square_model() -> Callable[[], Any]:
+    """Builds a linear model without bias: two tensors of 10,000 weights and one of 100, all 0."""
+
+    def build() -> Any:
+        import tensorflow as tf
+
+        units = (100, 100, 1)
+        layers = [tf.keras.layers.Dense(one, "linear", False, "zeros") for one in units]
+        return tf.keras.Sequential([tf.keras.Input((100,)), *layers])
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def trained_privately(
+    write_store: Any, schema_of: Any, client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[TrainConfig], Any]:
+    """Runs a whole training on four clients of three examples, of three classes."""
+    place = tmp_path_factory.mktemp("private")
+    (place / "model.py").write_text(
+        "import tensorflow as tf\n"
+        "def build_model():\n"
+        "    inputs = tf.keras.Input((2,))\n"
+        "    return tf.keras.Model(inputs, tf.keras.layers.Dense(3)(inputs))\n"
+    )
+    points = [[4, 0], [0, 4], [-4, -4]]
+    clients = [client(f"client {number}", [0, 1, 2], x=points) for number in range(5)]
+    splits = {"train": clients[:4], "eval": clients[4:]}
+    write_store(place / "examples", schema_of({"x": 2}, 3), splits)
+
+    def run(config: TrainConfig) -> Any:
+        from privet.components.train.run import run_training
+
+        return run_training(
+            str(place / "examples"),
+            str(place / "model.py"),
+            "build_model",
+            config,
+            0,
+            lambda _: None,
+        )
+
+    return run
