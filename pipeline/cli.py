@@ -64,11 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print run.json at the end")
     run.set_defaults(command=_run)
 
-    plan = commands.add_parser("plan", help="what a run will spend; runs nothing")
-    _add_config(plan)
-    plan.add_argument("--target-epsilon", type=float, help="plan for this epsilon instead")
-    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
-    plan.set_defaults(command=_plan)
+    _add_plan(commands)
 
     report = commands.add_parser("report", help="build report.html again and print its path")
     report.add_argument("workdir", metavar="WORKDIR")
@@ -93,8 +89,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml")
+def _add_plan(commands: Any) -> None:
+    """`plan`."""
+    plan = commands.add_parser("plan", help="what a run will spend; runs nothing")
+    _add_config(plan, nargs="?")
+    plan.add_argument("--target-epsilon", type=float, help="plan for this epsilon instead")
+    plan.add_argument(
+        "--traffic", action="store_true", help="bytes too, for which TensorFlow builds the model"
+    )
+    plan.add_argument(
+        "--suggest",
+        action="store_true",
+        help="cohorts, rounds and noise that reach the epsilon, least noise first",
+    )
+    plan.add_argument(
+        "--client-rounds",
+        type=float,
+        metavar="N",
+        help="clients of all rounds together that --suggest may spend (default: the run's)",
+    )
+    plan.add_argument(
+        "--ledger",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a privacy_ledger.json or WORKDIR to compose with others on the same clients, and "
+        "with CONFIG if given; may be repeated",
+    )
+    plan.add_argument(
+        "--delta", type=float, help="of all ledgers together (default: the largest of theirs)"
+    )
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.set_defaults(command=_plan)
+
+
+def _add_config(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", nargs=nargs)
     parser.add_argument(
         "--set",
         action="append",
@@ -152,14 +182,44 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    if arguments.config is None:
+        return _compose(arguments)
     from privet.pipeline.config import load_config
 
     config = load_config(arguments.config, arguments.set)
-    from privet.pipeline.plan import make_plan
+    from privet.pipeline import ledgers
+    from privet.pipeline.plan import Questions, make_plan
     from privet.pipeline.summary import plan_lines
 
-    plan = make_plan(config, arguments.target_epsilon)
+    questions = Questions(
+        target_epsilon=arguments.target_epsilon,
+        traffic=arguments.traffic,
+        suggest=arguments.suggest,
+        client_rounds=arguments.client_rounds,
+        other_runs=[ledgers.read_ledger(path) for path in arguments.ledger],
+        delta=arguments.delta,
+    )
+    plan = make_plan(config, questions)
     print(json.dumps(plan, indent=2) if arguments.json else "\n".join(plan_lines(plan)))
+    return EXIT_DONE
+
+
+def _compose(arguments: argparse.Namespace) -> int:
+    """`plan` without a configuration: what runs have spent together."""
+    asked = ("target_epsilon", "traffic", "suggest", "client_rounds", "set")
+    given = [f"--{name.replace('_', '-')}" for name in asked if getattr(arguments, name)]
+    if given or not arguments.ledger:
+        raise ConfigError(
+            f"{', '.join(given) or 'a plan'} needs a CONFIG.yaml. Without one give --ledger, once "
+            "for each run whose spending is to be added up."
+        )
+    from privet.pipeline import ledgers
+    from privet.pipeline.summary import together_lines
+
+    runs = [ledgers.read_ledger(path) for path in arguments.ledger]
+    together = ledgers.compose(runs, arguments.delta)
+    lines = together_lines(together)
+    print(json.dumps(together, indent=2) if arguments.json else "\n".join(lines))
     return EXIT_DONE
 
 

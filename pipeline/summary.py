@@ -3,7 +3,7 @@
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ def run_lines(
     """
     head = summary["headline"]
     pushed = summary["pushed"]
+    ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
     lines = [
         ("", ""),
         ("privacy", privacy_text(head["epsilon"], head["delta"], head["relation"])),
-        *_ended_early(summary, workdir),
+        *_ended_early(ledger),
         (
             str(head["metric"]),
             f"{head['float']:.4f} float, {head['compressed']:.4f} compressed "
@@ -60,15 +61,10 @@ def run_lines(
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     """A plan, as `make_plan` gives it."""
     lines = [
-        ("privacy", privacy_text(plan["epsilon"], plan["delta"])),
+        ("privacy", privacy_text(plan["epsilon"], plan["delta"], plan["neighbouring_relation"])),
         ("clients", f"{plan['train_clients']} train; {plan['expected_cohort']:g} expected a round"),
         ("rounds", f"{plan['rounds']} x {plan['local_epochs']} local epochs"),
-        (
-            "traffic",
-            f"{plan['bytes_down_total']:,} bytes down, {plan['bytes_up_total']:,} up in all "
-            f"({plan['bytes_down_per_client_round']:,} and "
-            f"{plan['bytes_up_per_client_round']:,} per client and round)",
-        ),
+        ("traffic", _traffic_text(plan)),
     ]
     if plan["noise_multiplier"] is not None:
         noise = f"multiplier {plan['noise_multiplier']:g} x clip norm {plan['clip_norm']:g}"
@@ -76,6 +72,29 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     if plan["statistics"] is not None:
         spent = "epsilon {epsilon:.4g} at delta {delta:g}".format(**plan["statistics"])
         lines.insert(1, ("statistics", f"noised by ingestion: {spent}, train and held-out clients"))
+    shown = _aligned(lines)
+    if plan["assumptions"]:
+        shown += ["", *_assumption_lines(plan["assumptions"])]
+    if "suggestions" in plan:
+        shown += ["", *_suggestion_lines(plan["suggestions"], plan["bytes_down_total"] is not None)]
+    if "together" in plan:
+        shown += ["", *together_lines(plan["together"])]
+    return shown
+
+
+def together_lines(together: Mapping[str, Any]) -> list[str]:
+    """Several runs over the same clients, as `ledgers.compose` gives them."""
+    lines = [
+        (
+            "together",
+            privacy_text(together["epsilon"], together["delta"], together["neighbouring_relation"]),
+        ),
+        *(
+            ("", f"{_up(run['epsilon'])} at delta {run['delta']:g}: {run['source']}")
+            for run in together["runs"]
+        ),
+        ("", "and no run whose ledger was not given"),
+    ]
     return _aligned(lines)
 
 
@@ -91,9 +110,8 @@ def privacy_text(epsilon: float | None, delta: float | None, relation: str | Non
     """A guarantee in words; relation as in the ledger."""
     if epsilon is None:
         return "NOT PRIVATE: train.privacy.mechanism is none"
-    shown = math.ceil(epsilon * 1000) / 1000  # up: never less than was spent
     assert relation is not None
-    return f"epsilon {shown:g} at delta {delta:g}, {_RELATIONS[relation]}"
+    return f"epsilon {_up(epsilon)} at delta {delta:g}, {_RELATIONS[relation]}"
 
 
 def program() -> str:
@@ -110,8 +128,7 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _ended_early(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str, str]]:
-    ledger = files.read_json(str(workdir.root / summary["artifacts"]["ledger"] / layout.LEDGER))
+def _ended_early(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:
     if ledger["rounds"] == ledger["rounds_planned"]:
         return []
     lost = ledger.get("rounds_counted", ledger["rounds"]) - ledger["rounds"]
@@ -121,6 +138,59 @@ def _ended_early(summary: Mapping[str, Any], workdir: Workdir) -> list[tuple[str
         "early_stop": "the metric no longer improved",
     }[ledger["ended_by"]]
     return [("rounds", f"{ledger['rounds']} of {ledger['rounds_planned']}: {reason}")]
+
+
+def _up(epsilon: float) -> str:
+    """An epsilon to show: rounded up, so never less than was spent."""
+    return f"{math.ceil(epsilon * 1000) / 1000:g}"
+
+
+def _traffic_text(plan: Mapping[str, Any]) -> str:
+    taken = f"{plan['client_rounds']:,.10g} client-rounds in all"
+    if plan["bytes_down_total"] is None:
+        return f"{taken} (bytes: --traffic)"
+    return (
+        f"{taken}: {plan['bytes_down_total']:,} bytes down, {plan['bytes_up_total']:,} up "
+        f"({plan['bytes_down_per_client_round']:,} and "
+        f"{plan['bytes_up_per_client_round']:,} per client and round)"
+    )
+
+
+def _assumption_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The claim, and the same noise under other assumptions."""
+    lines = ["  epsilon by what is assumed of sampling (the first is claimed):"]
+    for row in rows:
+        notes = ["" if row["earned"] else "NOT EARNED", row["note"] or ""]
+        relation = row["relation"].replace("_", " ")
+        lines.append(
+            f"  {math.ceil(row['epsilon'] * 1000) / 1000:>9.3f}  {row['sampling']:<11} "
+            f"{row['accountant']:<4} {relation:<25} {': '.join(filter(None, notes))}".rstrip()
+        )
+    return lines
+
+
+def _suggestion_lines(rows: Sequence[Mapping[str, Any]], counted: bool) -> list[str]:
+    """The rows as a table, and what they do not say."""
+    norm = "  norm a step" if counted else ""
+    lines = [
+        "  to reach that epsilon: noise on the mean update, in each weight, least first",
+        f"  {'rounds':>6} {'sampling':<12} {'cohort':>7} {'multiplier':>10} {'a step':>10} "
+        f"{'summed':>10} {'averaged':>10}{norm}",
+    ]
+    for row in rows:
+        cohort = "all" if row["cohort_size"] is None else f"{row['cohort_size']}"
+        norm = f" {row['norm_per_step']:>12.3g}" if counted else ""
+        least = "  least summed" if row["least_noise_of_sum"] else ""
+        lines.append(
+            f"  {row['rounds']:>6} {row['sampling']:<12} {cohort:>7} "
+            f"{row['noise_multiplier']:>10g} {row['noise_per_step']:>10.3g} "
+            f"{row['noise_of_sum']:>10.3g} {row['noise_of_mean']:>10.3g}{norm}{least}"
+        )
+    return [
+        *lines,
+        "  Noise is a proxy, not accuracy: fewer rounds have less of it, and learn less.",
+        "  Take the first row with as many rounds as the model needs. Multipliers are by PLD.",
+    ]
 
 
 def _refusals(summary: Mapping[str, Any], workdir: Workdir) -> str:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from privet.pipeline.config import load_config
-from privet.pipeline.plan import make_plan
+from privet.pipeline.plan import Questions, make_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -26,7 +26,7 @@ def test_readmes_project_can_be_planned(tmp_path):
     header = ",".join(["user", *(f"x_{i}" for i in range(10)), "y"])
     rows = [f"user-{user}," + ",".join(["0.5"] * 10) + f",{user % 3}" for user in range(20)]
     (tmp_path / "data" / "rows.csv").write_text("\n".join([header, *rows]) + "\n")
-    plan = make_plan(load_config(tmp_path / "mine.yaml"))
+    plan = make_plan(load_config(tmp_path / "mine.yaml"), Questions(traffic=True))
     assert 3.9 < plan["epsilon"] <= 4
     assert plan["bytes_up_per_client_round"] == 4 * (10 * 3 + 3)
 

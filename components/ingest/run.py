@@ -22,7 +22,6 @@ from privet.components.ingest import (
     reading,
     rejects,
     statistics,
-    transforms,
 )
 from privet.components.ingest.config import IngestConfig
 from privet.components.ingest.merge import Merged
@@ -239,6 +238,8 @@ class _Run:
         Raises:
           DataError: a portion could not be read, or a shard not be written.
         """
+        from privet.components.ingest import transforms  # imports Beam, which is slow
+
         result = files.join(self._work, "result.pickle")
         salt_file = salt_path(self._config, self._state)
         with self._make_pipeline() as pipeline:
@@ -360,6 +361,8 @@ def _gathered(
     work: str,
 ) -> list[Any]:
     """The function's result on each portion, computed on Beam."""
+    from privet.components.ingest import transforms  # imports Beam, which most surveys do without
+
     result = files.join(work, "gathered.pickle")
     with make_pipeline() as pipeline:
         transforms.gather(pipeline, portions, function, result)

@@ -5,8 +5,9 @@ always rounded up: Koskela, Jälkö, Honkela, 2020; Doroshenko et al., 2022). Ne
 sets differ in one whole client, added or removed.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import dp_accounting
 from dp_accounting import pld, rdp
@@ -17,11 +18,24 @@ RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 NOTHING = dp_accounting.NoOpDpEvent()
 """The event of having released nothing."""
 
-_GRID = 1e-3  # noise multipliers are rounded up to this grid: a stated value is an exact one
+_STEPS = 1000  # to one: noise multipliers are rounded up to such a grid, so what is stated is exact
+_INTERVAL = 1e-4  # between the losses that PLD tells apart: dp_accounting's own
+_RAISE = "Raise epsilon or delta, or lower rounds."
 _MOST_NOISE = 1e6  # more than this is no use, and no target needs it but one spent already
 
+COARSE = 1e-3
+"""A longer interval for `epsilon_of`: ten times as quick, and 0.01 percent looser as a rule (more
+where epsilon is small and rounds are many)."""
 
-def epsilon_of(event: dp_accounting.DpEvent, delta: float, lost: float = 0.0) -> float:
+WHOLE_ORDERS = tuple(
+    float(order) for order in rdp.rdp_privacy_accountant.DEFAULT_RDP_ORDERS if order % 1 == 0
+)
+"""Orders of Rényi DP that are quick to compute under sampling. Any orders give an upper bound."""
+
+
+def epsilon_of(
+    event: dp_accounting.DpEvent, delta: float, lost: float = 0.0, *, interval: float = _INTERVAL
+) -> float:
     """Epsilon of an event by PLD.
 
     Args:
@@ -29,14 +43,22 @@ def epsilon_of(event: dp_accounting.DpEvent, delta: float, lost: float = 0.0) ->
       delta: probability of failure.
       lost: chance of something else having been released, whatever the data: it is taken from
         delta (see delta_left).
+      interval: between the losses that are told apart. Every interval gives an upper bound; a
+        longer one is quicker and looser.
     """
-    accountant = pld.PLDAccountant(RELATION).compose(event)
+    accountant = pld.PLDAccountant(RELATION, interval).compose(event)
     return _epsilon(accountant.get_epsilon, delta, lost)
 
 
-def epsilon_by_rdp(event: dp_accounting.DpEvent, delta: float, lost: float = 0.0) -> float:
+def epsilon_by_rdp(
+    event: dp_accounting.DpEvent,
+    delta: float,
+    lost: float = 0.0,
+    *,
+    orders: Sequence[float] | None = None,
+) -> float:
     """The same by Rényi DP (Mironov, 2017): an independent, looser bound."""
-    accountant = rdp.RdpAccountant(neighboring_relation=RELATION).compose(event)
+    accountant = rdp.RdpAccountant(orders, RELATION).compose(event)
     return _epsilon(accountant.get_epsilon, delta, lost)
 
 
@@ -93,8 +115,8 @@ def least_noise(
 ) -> float:
     """The least noise multiplier (on a grid) that keeps an event within epsilon.
 
-    Rényi DP, which is quick and looser, brackets the answer; PLD, which is slow at noise far too
-    small, then only looks close by.
+    Each search narrows the next: Rényi DP, quick and looser, brackets the answer; PLD of longer
+    intervals finds it but for a few steps; PLD as the ledger has it settles these.
 
     Args:
       event: of a noise multiplier.
@@ -106,7 +128,6 @@ def least_noise(
     Raises:
       ConfigError: no noise multiplier reaches the target.
     """
-
     left = delta_left(epsilon, delta, lost)
     if left <= 0:
         raise ConfigError(
@@ -114,37 +135,128 @@ def least_noise(
             "Raise train.sampling.max_cohort_size."
         )
 
-    def spent(noise: float) -> float:
-        return epsilon_of(in_sequence(before, event(noise)), left)
+    def within(steps: int) -> bool:
+        if steps > 2 * _MOST_NOISE * _STEPS:
+            raise ValueError("more noise does not lower it")
+        return epsilon_of(in_sequence(before, event(steps / _STEPS)), left) <= epsilon
 
+    with _reaching(epsilon, delta, advice):
+        close = _close_to_least(event, epsilon, left, before, COARSE, tolerance=0.25 / _STEPS)
+        return _first_from(within, math.ceil(close * _STEPS)) / _STEPS
+
+
+def enough_noise(
+    event: Callable[[float], dp_accounting.DpEvent],
+    epsilon: float,
+    delta: float,
+    *,
+    before: dp_accounting.DpEvent = NOTHING,
+) -> float:
+    """A noise multiplier that keeps an event within epsilon, about a percent above the least.
+
+    For comparisons: it takes a tenth of the time of `least_noise`, whose arguments it has. PLD has
+    intervals here that are a four hundredth of epsilon.
+
+    Raises:
+      ConfigError: no noise multiplier reaches the target.
+    """
+    interval = max(epsilon / 400, _INTERVAL)
+    with _reaching(epsilon, delta, _RAISE):
+        noise = _close_to_least(event, epsilon, delta, before, interval, tolerance=None)
+    noise = math.ceil(noise * _STEPS) / _STEPS
+    while epsilon_of(in_sequence(before, event(noise)), delta, interval=interval) > epsilon:
+        noise = math.ceil(noise * 1.001 * _STEPS) / _STEPS
+    return noise
+
+
+def noise_by_rdp(
+    event: Callable[[float], dp_accounting.DpEvent], epsilon: float, delta: float
+) -> float:
+    """A noise multiplier that Rényi DP finds within epsilon, some percent above the least.
+
+    Raises:
+      ConfigError: no noise multiplier reaches the target.
+    """
+    with _reaching(epsilon, delta, _RAISE):
+        return _noise_by_rdp(event, epsilon, delta)
+
+
+def _noise_by_rdp(
+    event: Callable[[float], dp_accounting.DpEvent], epsilon: float, delta: float
+) -> float:
+    return float(
+        dp_accounting.calibrate_dp_mechanism(
+            lambda: rdp.RdpAccountant(WHOLE_ORDERS, RELATION), event, epsilon, delta, tol=0.01
+        )
+    )
+
+
+@contextlib.contextmanager
+def _reaching(epsilon: float, delta: float, advice: str) -> Iterator[None]:
+    """Says of a calibration that fails what was wanted and what to change."""
     try:
-        enough = dp_accounting.calibrate_dp_mechanism(
-            lambda: rdp.RdpAccountant(neighboring_relation=RELATION),
-            event,
-            epsilon,
-            left,
-            tol=0.01,
-        )
-        while spent(enough) > epsilon:  # only what was spent before can make it so
-            if enough > _MOST_NOISE:
-                raise ValueError(f"epsilon={epsilon_of(before, delta):.4g} is spent before")
-            enough *= 2
-        too_little = enough * 0.8
-        while spent(too_little) <= epsilon:
-            enough, too_little = too_little, too_little * 0.8
-        found = dp_accounting.calibrate_dp_mechanism(
-            lambda: pld.PLDAccountant(RELATION),
-            lambda noise: in_sequence(before, event(noise)),
-            epsilon,
-            left,
-            dp_accounting.ExplicitBracketInterval(too_little, enough),
-            tol=_GRID / 4,
-        )
+        yield
     except (dp_accounting.mechanism_calibration.NoBracketIntervalFoundError, ValueError) as error:
         raise ConfigError(
             f"no noise multiplier reaches epsilon={epsilon} at delta={delta} ({error}). {advice}"
         ) from error
-    steps = math.ceil(found / _GRID)
-    while spent(steps * _GRID) > epsilon:
-        steps += 1  # the search meets its target only up to its tolerance
-    return steps * _GRID
+
+
+def _close_to_least(
+    event: Callable[[float], dp_accounting.DpEvent],
+    epsilon: float,
+    delta: float,
+    before: dp_accounting.DpEvent,
+    interval: float,
+    tolerance: float | None,
+) -> float:
+    """The root of what PLD of longer intervals says; a five hundredth of it by default.
+
+    Raises:
+      ValueError, NoBracketIntervalFoundError: there is none.
+    """
+
+    def spent(noise: float) -> float:
+        return epsilon_of(in_sequence(before, event(noise)), delta, interval=interval)
+
+    enough = _noise_by_rdp(event, epsilon, delta)
+    while spent(enough) > epsilon:  # only what was spent before can make it so
+        if enough > _MOST_NOISE:
+            raise ValueError(f"epsilon={epsilon_of(before, delta):.4g} is spent before")
+        enough *= 2
+    too_little = enough * 0.8
+    while spent(too_little) <= epsilon:
+        enough, too_little = too_little, too_little * 0.8
+    return float(
+        dp_accounting.calibrate_dp_mechanism(
+            lambda: pld.PLDAccountant(RELATION, interval),
+            lambda noise: in_sequence(before, event(noise)),
+            epsilon,
+            delta,
+            dp_accounting.ExplicitBracketInterval(too_little, enough),
+            tol=enough / 500 if tolerance is None else tolerance,
+        )
+    )
+
+
+def _first_from(holds: Callable[[int], bool], guess: int) -> int:
+    """The least positive number that a monotone condition holds for; two calls if it is the guess.
+
+    >>> _first_from(lambda number: number >= 1000, 900)
+    1000
+    """
+    stride = 1
+    if holds(guess):
+        fails, enough = guess - 1, guess
+        while fails > 0 and holds(fails):
+            stride *= 2
+            fails, enough = max(fails - stride, 0), fails
+    else:
+        fails, enough = guess, guess + 1
+        while not holds(enough):
+            stride *= 2
+            fails, enough = enough, enough + stride
+    while enough - fails > 1:
+        middle = (fails + enough) // 2
+        fails, enough = (fails, middle) if holds(middle) else (middle, enough)
+    return enough

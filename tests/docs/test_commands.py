@@ -1,4 +1,4 @@
-"""docs/serving.md and docs/pipeline.md: the flags, defaults and exit codes are the real ones."""
+"""docs/serving.md and docs/pipeline.md: flags, defaults, codes and fields are the real ones."""
 
 import dataclasses
 import re
@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from privet.pipeline import cli
+from privet.pipeline import cli, summary
+from privet.pipeline.assumptions import Assumption
+from privet.pipeline.config import load_config
+from privet.pipeline.plan import make_plan
+from privet.pipeline.suggestions import Suggestion
 from privet.serving.running import ServerConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
 PIPELINE = (DOCS / "pipeline.md").read_text(encoding="utf-8")
+PLANNING = PIPELINE.partition("## Planning")[2].partition("\n## ")[0]
 
 _PER_CORE = {"grpc_max_threads", "rest_api_num_threads"}
 
@@ -56,3 +61,25 @@ def test_every_command_is_documented(capsys: pytest.CaptureFixture[str]) -> None
     assert {"run", "export-clients", "import-clients"} <= set(commands)
     for command in commands:
         assert f"privet {command}" in PIPELINE + SERVING, command
+
+
+def test_every_flag_of_plan_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--help"])
+    flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert flags == set(re.findall(r"^\| `(--[\w-]+)[^`]*` \|", PLANNING, re.MULTILINE))
+
+
+def test_every_field_of_a_plan_is_documented_and_its_example_is_real() -> None:
+    config = load_config(DOCS.parent / "examples" / "tff_tutorial" / "config.yaml")
+    plan = make_plan(config)
+    cells = re.findall(r"^\| (`[^|]+) \| ([^|]*) \|$", PLANNING, re.MULTILINE)
+    rows = {key: text for names, text in cells for key in re.findall(r"`(\w+)(?:\[\])?`", names)}
+
+    assert rows.keys() == {*plan, "suggestions", "together"}
+    for name, struct in (("assumptions", Assumption), ("suggestions", Suggestion)):
+        fields = {field.name for field in dataclasses.fields(struct)}
+        assert fields <= set(re.findall(r"`(\w+)`", rows[name])), name
+    lines = summary.plan_lines(plan)
+    shown = lines[next(i for i, line in enumerate(lines) if "is assumed of" in line) :]
+    assert "\n".join(shown) in PLANNING

@@ -73,7 +73,7 @@ def test_rejected_model_is_exit_code_3_and_says_why(project):
 
 
 def test_plan_prints_what_a_run_will_spend(project):
-    done = privet("plan", project.config, "--json")
+    done = privet("plan", project.config, "--json", "--traffic")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["train_clients"] == 6

@@ -1,17 +1,23 @@
 """Epsilon of Gaussian compositions against the analytic value, and the least noise for one."""
 
 import math
+from collections.abc import Callable
 
 import dp_accounting
 import pytest
 
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.privacy_loss import (
+    COARSE,
     NOTHING,
+    WHOLE_ORDERS,
+    enough_noise,
+    epsilon_by_rdp,
     epsilon_of,
     gaussians,
     in_sequence,
     least_noise,
+    noise_by_rdp,
 )
 
 DELTA = 1e-6
@@ -50,6 +56,46 @@ def test_published_calibration_is_reached() -> None:
 
     assert noise == pytest.approx(3.7306, abs=0.002)  # analytic (Balle, Wang, 2018)
     assert noise < math.sqrt(2 * math.log(1.25 / 1e-5))  # 4.84
+
+
+def sampled(noise: float) -> dp_accounting.DpEvent:
+    """100 rounds of 120 of 3,383 clients."""
+    one = dp_accounting.PoissonSampledDpEvent(120 / 3383, dp_accounting.GaussianDpEvent(noise))
+    return dp_accounting.SelfComposedDpEvent(one, 100)
+
+
+def test_least_noise_under_sampling_is_the_least_of_its_grid() -> None:
+    noise = least_noise(sampled, 0.5, 1e-5, advice="")
+
+    assert noise == pytest.approx(2.746)
+    assert epsilon_of(sampled(noise), 1e-5) <= 0.5 < epsilon_of(sampled(noise - 1e-3), 1e-5)
+
+
+def test_quicker_searches_keep_the_target_too() -> None:
+    least = least_noise(sampled, 0.5, 1e-5, advice="")
+    close = enough_noise(sampled, 0.5, 1e-5)
+    loose = noise_by_rdp(sampled, 0.5, 1e-5)
+
+    assert least <= close < 1.02 * least
+    assert close < loose < 1.15 * least
+    assert epsilon_of(sampled(close), 1e-5) <= 0.5
+    assert epsilon_by_rdp(sampled(loose), 1e-5) <= 0.51  # it was searched to 1/100
+
+
+def test_longer_intervals_and_fewer_orders_give_upper_bounds() -> None:
+    tight = epsilon_of(sampled(1.2), 1e-5)
+    by_interval = [epsilon_of(sampled(1.2), 1e-5, interval=one) for one in (COARSE, 1e-2)]
+    by_orders = [epsilon_by_rdp(sampled(1.2), 1e-5, orders=one) for one in (None, WHOLE_ORDERS)]
+
+    assert tight < by_interval[0] < tight * 1.0002
+    assert by_interval[0] < by_interval[1] < tight * 1.01
+    assert by_interval[1] < by_orders[0] < by_orders[1]
+
+
+@pytest.mark.parametrize("search", [enough_noise, noise_by_rdp])
+def test_what_no_noise_reaches_is_told(search: Callable[..., float]) -> None:
+    with pytest.raises(ConfigError, match=r"reaches epsilon=1\.0 .*Raise epsilon or delta"):
+        search(lambda noise: gaussians(0.5, 1), 1.0, 1e-5)
 
 
 def test_least_noise_after_something_else_covers_both() -> None:
