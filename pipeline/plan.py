@@ -17,7 +17,7 @@ from privet.components.shared.errors import ConfigError
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 from privet.components.shared.schema import Schema
 from privet.components.shared.user_code import load_function
-from privet.components.train import accounting
+from privet.components.train import accounting, population_budget
 from privet.components.train.communication import traffic_of
 from privet.components.train.config import TrainConfig
 from privet.components.train.participation import Participation, build_participation
@@ -106,12 +106,13 @@ def make_plan(config: PipelineConfig, questions: Questions | None = None) -> dic
         "client_rounds": client_rounds,
         **_traffic_plan(train, participation, shapes),
         "assumptions": [],
+        "population_budget": None,
     }
     if privacy.is_private:
         account = accounting.open_account(
             train, sampler.draws, before, expected_reports=participation.expected_reports
         ).including(train.rounds)
-        plan |= _privacy_plan(account, config.name, questions)
+        plan |= _privacy_plan(account, privacy, config.name, questions)
     elif questions.other_runs:
         raise ConfigError(
             f"--ledger adds {config.name} to other runs, but its train.privacy.mechanism is none: "
@@ -132,7 +133,7 @@ def make_plan(config: PipelineConfig, questions: Questions | None = None) -> dic
 
 
 def _privacy_plan(
-    account: accounting.Accountant, name: str, questions: Questions
+    account: accounting.Accountant, privacy: PrivacyConfig, name: str, questions: Questions
 ) -> dict[str, Any]:
     """What the rounds on an account spend, also together with other runs."""
     mechanism, epsilon = account.mechanism, account.epsilon()
@@ -143,6 +144,10 @@ def _privacy_plan(
         "noise_multiplier": mechanism.noise_multiplier,
         "assumptions": [dataclasses.asdict(row) for row in side_by_side(account, epsilon)],
     }
+    if privacy.population_budget is not None:
+        plan["population_budget"] = population_budget.summary_of(
+            privacy.population_budget, account.event, account.lost
+        )
     if questions.other_runs:
         this = ledgers.spent_by(account, epsilon, f"{name} (planned)")
         plan["together"] = ledgers.compose([*questions.other_runs, this], questions.delta)

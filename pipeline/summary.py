@@ -72,6 +72,16 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     if plan["statistics"] is not None:
         spent = "epsilon {epsilon:.4g} at delta {delta:g}".format(**plan["statistics"])
         lines.insert(1, ("statistics", f"noised by ingestion: {spent}, train and held-out clients"))
+    if (budget := plan["population_budget"]) is not None:
+        room = "" if budget["epsilon_with_run"] <= budget["epsilon"] else ": IT WOULD NOT START"
+        lines.append(
+            (
+                "population",
+                f"epsilon {_up(budget['epsilon_spent'])} spent by {budget['runs']} runs on these "
+                f"clients, {_up(budget['epsilon_with_run'])} with this one, {budget['epsilon']:g} "
+                f"allowed at delta {budget['delta']:g}{room}",
+            )
+        )
     shown = _aligned(lines)
     if plan["assumptions"]:
         shown += ["", *_assumption_lines(plan["assumptions"])]

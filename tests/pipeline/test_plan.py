@@ -155,3 +155,22 @@ def test_plan_imports_neither_tensorflow_nor_beam(shared_project: Any) -> None:
     )
     assert done.returncode == cli.EXIT_DONE, done.stderr
     assert json.loads(done.stdout)["train_clients"] == 6
+
+
+def test_plan_tells_where_the_population_budget_stands(shared_project: Any, tmp_path: Path) -> None:
+    file = tmp_path / "population.json"
+    budget = f"train.privacy.population_budget={{file: {file}, epsilon: 10, delta: 1.0e-5}}"
+    plan = make_plan(shared_project.load(budget))
+
+    assert plan["population_budget"] == {
+        "file": "population.json",
+        "runs": 0,
+        "epsilon_spent": 0,
+        "epsilon_with_run": pytest.approx(plan["epsilon"]),
+        "epsilon": 10,
+        "delta": 1e-5,
+    }
+    assert "0 spent by 0 runs on these clients" in "\n".join(summary.plan_lines(plan))
+    assert not file.exists()
+    plan["population_budget"]["epsilon_with_run"] = 10.1
+    assert "IT WOULD NOT START" in "\n".join(summary.plan_lines(plan))
