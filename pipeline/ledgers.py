@@ -12,11 +12,8 @@ from privet.components.shared import events, files, layout
 from privet.components.shared.errors import ConfigError, PrivacyError, StoreError
 from privet.components.shared.privacy_loss import epsilon_by_rdp, epsilon_of, in_sequence
 from privet.components.train.accounting import Accountant
+from privet.components.train.mechanism import common_relation
 from privet.pipeline.workdir import Workdir
-
-_COMPOSING = {"add_or_remove_one_client", "zero_out_one_client"}
-"""Relations that hold at once: sums of clipped updates are divided by a constant, so a client
-without data is as one that is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,10 +196,8 @@ def _unit_of(runs: Sequence[Spent]) -> str:
 def _relation_of(runs: Sequence[Spent]) -> str:
     """The relation that the runs' guarantees hold for together."""
     relations = {run.relation: run.source for run in runs}
-    if len(relations) == 1:
-        return next(iter(relations))
-    if relations.keys() == _COMPOSING:
-        return "zero_out_one_client"
+    if (common := common_relation(relations)) is not None:
+        return common
     named = ", ".join(f"{relation} ({source})" for relation, source in relations.items())
     raise PrivacyError(
         f"the guarantees are for neighbouring data sets that do not go together: {named}. Compose "

@@ -5,6 +5,7 @@ sets are named in the ledger; which it is follows from the mechanism and from ho
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import dp_accounting
@@ -21,6 +22,22 @@ Relation = Literal[
 ]
 """Neighbouring data sets: with and without a client; with a client's data or nothing in its place;
 with other data of a client; with an example or nothing in its place."""
+
+
+def common_relation(relations: Iterable[str]) -> str | None:
+    """The relation for which guarantees hold together; None if they do not add up.
+
+    Sums of clipped updates are divided by a constant, so a client without data is as one that is
+    not there: what holds for adding or removing a client holds for zeroing it out.
+
+    >>> common_relation(["add_or_remove_one_client", "zero_out_one_client"])
+    'zero_out_one_client'
+    """
+    different = set(relations)
+    if different == {"add_or_remove_one_client", "zero_out_one_client"}:
+        return "zero_out_one_client"
+    return different.pop() if len(different) == 1 else None
+
 
 CENTRAL = "central: the aggregator is trusted with individual updates"
 

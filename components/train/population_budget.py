@@ -36,10 +36,9 @@ from privet.components.shared import events, files
 from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.privacy_loss import epsilon_of, in_sequence
 from privet.components.train.accounting import Accountant
-from privet.components.train.mechanism import Relation
+from privet.components.train.mechanism import Relation, common_relation
 from privet.components.train.privacy_config import PopulationBudgetConfig
 
-_MIXED = {"add_or_remove_one_client", "zero_out_one_client"}
 _PATIENCE = 600.0  # seconds; whoever has the lock needs it for as long as PLD takes
 _TURN = threading.Lock()  # the lock of a file is a process's: it keeps none of its threads out
 
@@ -307,7 +306,7 @@ def _check_composes(path: Path, protected: str, unit: str, relations: set[str]) 
             f"{path} adds up what runs tell about one {protected}, but this one protects one "
             f"{unit}. Give train.privacy.population_budget.file another name for such runs."
         )
-    if len(relations) > 1 and not relations <= _MIXED:
+    if common_relation(relations) is None:
         raise PrivacyError(
             f"{path} and this run bound what data sets tell that differ in other ways "
             f"({', '.join(sorted(relations))}), which does not add up. Set the same "
