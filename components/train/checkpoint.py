@@ -9,10 +9,11 @@ State of a run, in <state>/<fingerprint>/:
 The journal is ahead of the checkpoint: a round is in it, and on the disk, before it begins. Noise
 of a round that a kill cuts short may have been drawn and its result seen, so the round counts as
 spent, and counts again when it is run again, as the first of another stretch (see
-accounting.Accountant). The fingerprint is a digest of all that decides the
-result, so a run only ever continues itself.
+accounting.Accountant). The fingerprint is a digest of all that decides the result, so a run only
+ever continues itself.
 
-The folder is inside the trust boundary: a checkpoint tells how many clients took part in rounds.
+The folder is inside the trust boundary: a checkpoint tells how many clients took part in rounds,
+and holds what is kept of correlated noise.
 """
 
 import contextlib
