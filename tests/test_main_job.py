@@ -104,6 +104,8 @@ def test_ledger_states_the_whole_claim(workdir):
         "probability": 1.0,
         "clients": 200,
         "expected_cohort": 200.0,
+        "rounds_between": 1,
+        "overflow_probability": 0.0,
         "amplification": False,
     }
     assert ledger["mechanism"]["clip_norm"] == 0.5
