@@ -27,6 +27,7 @@ class Spent:
       event: all that it released.
       epsilon, delta: its own guarantee.
       lost: chance of a cohort having been cut; see accounting.Accountant.
+      clients: that it trained on.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Spent:
     epsilon: float
     delta: float
     lost: float
+    clients: int
 
 
 def read_ledger(path: str) -> Spent:
@@ -79,6 +81,7 @@ def read_ledger(path: str) -> Spent:
             float(content["epsilon"]),
             float(content["delta"]),
             float(cut),
+            int(sampling["clients"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
@@ -103,6 +106,7 @@ def spent_by(account: Accountant, epsilon: float, source: str) -> Spent:
         epsilon,
         account.delta,
         account.lost,
+        mechanism.draws.clients,
     )
 
 
@@ -118,13 +122,20 @@ def compose(runs: Sequence[Spent], delta: float | None = None) -> dict[str, Any]
 
     Raises:
       ConfigError: a ledger is given twice, or delta is none.
-      PrivacyError: the runs' guarantees are of kinds that do not add up.
+      PrivacyError: the runs' guarantees are of kinds that do not add up, or delta is too large for
+        so many clients.
     """
     _check_once(runs)
     unit, relation = _unit_of(runs), _relation_of(runs)
     stated = max(run.delta for run in runs) if delta is None else delta
     if not 0 < stated < 1:
         raise ConfigError(f"--delta={stated} must lie between 0 and 1 (typical: 1e-5)")
+    clients = max(run.clients for run in runs)
+    if stated * clients >= 1:
+        raise PrivacyError(
+            f"delta={stated} is not below 1 / {clients} clients: a mechanism that publishes one "
+            f"client in full would satisfy it. Give a --delta below {1 / clients:.1e}."
+        )
     event, lost = in_sequence(*(run.event for run in runs)), sum(run.lost for run in runs)
     epsilon = epsilon_of(event, stated, lost)
     if math.isinf(epsilon):

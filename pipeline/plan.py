@@ -145,9 +145,7 @@ def _privacy_plan(
         "assumptions": [dataclasses.asdict(row) for row in side_by_side(account, epsilon)],
     }
     if privacy.population_budget is not None:
-        plan["population_budget"] = population_budget.summary_of(
-            privacy.population_budget, account.event, account.lost
-        )
+        plan["population_budget"] = population_budget.summary_of(privacy.population_budget, account)
     if questions.other_runs:
         this = ledgers.spent_by(account, epsilon, f"{name} (planned)")
         plan["together"] = ledgers.compose([*questions.other_runs, this], questions.delta)

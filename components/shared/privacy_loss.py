@@ -20,6 +20,7 @@ NOTHING = dp_accounting.NoOpDpEvent()
 
 _STEPS = 1000  # to one: noise multipliers are rounded up to such a grid, so what is stated is exact
 _INTERVAL = 1e-4  # between the losses that PLD tells apart: dp_accounting's own
+_PARTS = 1e6  # of a large epsilon that are told apart: any more would not fit into memory
 _RAISE = "Raise epsilon or delta, or lower rounds."
 _MOST_NOISE = 1e6  # more than this is no use, and no target needs it but one spent already
 
@@ -43,9 +44,13 @@ def epsilon_of(
       delta: probability of failure.
       lost: chance of something else having been released, whatever the data: it is taken from
         delta (see delta_left).
-      interval: between the losses that are told apart. Every interval gives an upper bound; a
-        longer one is quicker and looser.
+      interval: between the losses that are told apart, at least: of an epsilon above 100 they are
+        about a millionth apart. Every interval gives an upper bound; a longer one is quicker and
+        looser.
     """
+    about = epsilon_by_rdp(event, delta, lost, orders=WHOLE_ORDERS)
+    if math.isfinite(about):
+        interval = max(interval, about / _PARTS)
     accountant = pld.PLDAccountant(RELATION, interval).compose(event)
     return _epsilon(accountant.get_epsilon, delta, lost)
 

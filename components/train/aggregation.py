@@ -14,6 +14,7 @@ from privet.components.train.correlated_noise import CorrelatedNoise
 from privet.components.train.privacy_config import LEAST_CLIP, AdaptiveClipConfig
 
 _UNITS = 2.0**30  # of a grid in a clip norm
+_MOST_ROUNDED = 2.0**28  # noise in clip norms: 16 deviations of it stay below 2**62 units
 _LARGE = 1e15  # squares of smaller values stay far from float32's limit, 3.4e38
 
 
@@ -80,7 +81,19 @@ class RoundedGaussianSumQuery(BoundedGaussianSumQuery):
     with rounded noise is the rounded sum with noise: post-processing of the Gaussian mechanism,
     with the same event. (The rounded relative of the discrete Gaussian of Canonne, Kamath, Steinke,
     2020, for which no amplification by sampling is known to be tight.)
+
+    Raises:
+      PrivacyError: the noise is beyond whole numbers of 64 bits, which would make it one value.
     """
+
+    def __init__(self, l2_norm_clip: float, stddev: float):
+        super().__init__(l2_norm_clip, stddev)
+        if not stddev / l2_norm_clip <= _MOST_ROUNDED:
+            raise PrivacyError(
+                f"noise of {stddev / l2_norm_clip:.4g} times what one client adds is too much for "
+                "the whole numbers of train.privacy.rounded_noise. Lower noise_multiplier (or "
+                "adaptive_clip.count_noise), or leave rounded_noise out."
+            )
 
     def initial_sample_state(self, template: Any) -> Any:
         """The sum of no record."""
@@ -145,6 +158,15 @@ class _BoundedQuantileQuery(tensorflow_privacy.QuantileEstimatorQuery):
     kind = BoundedGaussianSumQuery
     count: BoundedGaussianSumQuery
 
+    def preprocess_record(self, params: Any, record: Any) -> Any:
+        """What a client counts for: 1/2 within the clip norm, -1/2 above it, 0 if it sent nothing.
+
+        Were a client without data counted as one within the clip norm, then a client's data in the
+        place of nothing could take 1 from the count, twice what its noise is for.
+        """
+        counted = super().preprocess_record(params, record)
+        return tf.where(tf.equal(record, 0), tf.zeros_like(counted), counted)
+
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
         """The estimate, kept where a clip by it holds: see LEAST_CLIP."""
         estimate, state, event = super().get_noised_result(sample_state, global_state)
@@ -152,7 +174,7 @@ class _BoundedQuantileQuery(tensorflow_privacy.QuantileEstimatorQuery):
         return estimate, state._replace(current_estimate=estimate), event
 
     def _construct_below_estimate_query(self, stddev: float, expected: float) -> Any:
-        # A client counts +-1/2, by which it moves the count at most.
+        # A client counts +-1/2 or 0, so there or not, or with data or none, it moves it by 1/2.
         self.count = self.kind(l2_norm_clip=0.5, stddev=stddev)
         return tensorflow_privacy.NormalizedQuery(self.count, denominator=expected)
 

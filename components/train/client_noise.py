@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_privacy
 
 from privet.components.train.aggregation import BoundedGaussianSumQuery
+from privet.components.train.noise import standard_normal
 
 Kind = Literal["local", "example"]
 """What is noised: a client's update, or the gradients of each of its batches."""
@@ -52,7 +53,7 @@ class ClientNoise(NamedTuple):
         """The record with noise on every coordinate, by the seeds of a place."""
 
         def one(index: int, value: Any) -> Any:
-            normal = tf.random.stateless_normal(value.shape, self.seeds[place, index])
+            normal = standard_normal(value.shape, self.seeds[place, index], value.dtype)
             return value + self.state.stddev * normal
 
         values = [one(*each) for each in enumerate(tf.nest.flatten(record))]

@@ -55,13 +55,13 @@ _TRUSTED = "The aggregator is trusted: it sees each client's clipped update befo
 _ONE_ID = "One client id is one user, and a user's data are under one id only."
 _ONE_EXAMPLE = "What is to be protected is in one example only."
 _FLOAT_NOISE = (
-    "Gaussian noise is drawn in float32 by TensorFlow's generator, seeded by the operating "
-    "system; attacks on floating-point noise (Mironov, 2012) are not modelled. "
+    "Gaussian noise is made of the bits of TensorFlow's generator, seeded by the operating system, "
+    "and added in float32; attacks on floating-point noise (Mironov, 2012) are not modelled. "
     "train.privacy.rounded_noise does without."
 )
 _ROUNDED_NOISE = (
-    "Gaussian noise is drawn in float64 by TensorFlow's generator, seeded by the operating system, "
-    "and rounded to the grid on which clipped updates are added up exactly."
+    "Gaussian noise is made in float64 of the bits of TensorFlow's generator, seeded by the "
+    "operating system, and rounded to the grid on which clipped updates are added up exactly."
 )
 _PLACES = (
     "Who is in which round depends on the number of clients and on chance alone, never on data: a "

@@ -228,7 +228,7 @@ def _affordable_rounds(accountant: Accountant | None, rounds: int, done: int) ->
 def _check_event(ran: dp_accounting.DpEvent, planned: float) -> None:
     """Checks what the engine says it did against the noise that is accounted for."""
     noise = joint_noise_multiplier(ran)
-    if noise is None or not np.isclose(noise, planned, rtol=1e-5):
+    if noise is None or not np.isclose(noise, planned, rtol=1e-5, atol=0):
         raise PrivacyError(
             f"the aggregator reports {ran}, planned was noise_multiplier={planned}. The run "
             "stops without releasing a model; please report this configuration."

@@ -204,9 +204,7 @@ class PopulationBudget:
         )
 
 
-def summary_of(
-    config: PopulationBudgetConfig, event: dp_accounting.DpEvent, lost: float = 0.0
-) -> dict[str, Any]:
+def summary_of(config: PopulationBudgetConfig, accountant: Accountant) -> dict[str, Any]:
     """How a budget stands, and where one more run would bring it.
 
     It writes nothing and takes no lock, which reading a file that is replaced as a whole does not
@@ -214,8 +212,7 @@ def summary_of(
 
     Args:
       config: the file, and what it allows.
-      event: what the run may spend at most.
-      lost: chance of another event; see privacy_loss.epsilon_of.
+      accountant: on which is all that the run may spend.
 
     Returns:
       `epsilon_spent` of all runs so far, reservations included, `epsilon_with_run` of them and the
@@ -224,19 +221,23 @@ def summary_of(
 
     Raises:
       ConfigError: the file is for another epsilon or delta, or cannot be read.
-      PrivacyError: it is damaged.
+      PrivacyError: it is damaged, or the run does not compose with those in it.
     """
-    path = _path(config)
+    path, mechanism = _path(config), accountant.mechanism
     with _usable(path):
         account = _read(path)
+    charges = []
     if account:
         _check_terms(account, config)
-    charges = _charges(account.runs) if account else []
+        relations = {mechanism.relation, *_relations(account.runs)}
+        _check_composes(path, account.unit, mechanism.unit, relations)
+        charges = _charges(account.runs)
+    own = _Charge(accountant.event, accountant.lost)
     return {
         "file": path.name,
         "runs": len(charges),
         "epsilon_spent": _epsilon(charges, config.delta),
-        "epsilon_with_run": _epsilon([*charges, _Charge(event, lost)], config.delta),
+        "epsilon_with_run": _epsilon([*charges, own], config.delta),
         "epsilon": config.epsilon,
         "delta": config.delta,
     }

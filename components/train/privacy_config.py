@@ -120,8 +120,9 @@ class PrivacyConfig(Config, frozen=True):
             f"clip_norm={self.clip_norm} must lie between {LEAST_CLIP} and {1 / LEAST_CLIP:g}",
         )
         check(
-            self.noise_multiplier is None or 0 < self.noise_multiplier < math.inf,
-            f"noise_multiplier={self.noise_multiplier} must be > 0 and finite",
+            self.noise_multiplier is None or LEAST_NOISE <= self.noise_multiplier <= MOST_NOISE,
+            f"noise_multiplier={self.noise_multiplier} must be > 0, that is, lie between "
+            f"{LEAST_NOISE} and {MOST_NOISE:g} (typical: 0.5 to 10)",
         )
         check(
             self.epsilon is not None or self.noise_multiplier is not None,
@@ -169,6 +170,9 @@ class PrivacyConfig(Config, frozen=True):
 
 LEAST_CLIP = 1e-9
 """Norms far below it, or above its inverse, have squares that float32 does not hold."""
+
+LEAST_NOISE, MOST_NOISE = 0.01, 1e6
+"""Of less, a single round spends thousands; more is good for nothing but overflows."""
 
 SUMS = ("gaussian", "tree", "banded")
 """Mechanisms by which the server adds noise to the sum of clipped updates."""

@@ -100,6 +100,12 @@ def test_chances_of_cut_cohorts_add_up(write: Write) -> None:
         ledgers.compose(runs, 1e-12)
 
 
+@pytest.mark.parametrize("delta", [0.01, 0.5])
+def test_delta_that_allows_publishing_a_client_is_no_claim(write: Write, delta: float) -> None:
+    with pytest.raises(PrivacyError, match=f"delta={delta} is not below 1 / 100 clients"):
+        compose(write("a", 2, 5.0), delta=delta)
+
+
 def test_a_client_that_is_absent_and_one_without_data_are_the_same(write: Write) -> None:
     order = write("order", 4, 5.0, {"kind": "fixed_order", "cohort_size": 50})
     together = compose(order, write("all", 2, 5.0))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import dp_accounting
 import pytest
+from scipy import stats
 
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.privacy_loss import (
@@ -96,6 +97,14 @@ def test_longer_intervals_and_fewer_orders_give_upper_bounds() -> None:
 def test_what_no_noise_reaches_is_told(search: Callable[..., float]) -> None:
     with pytest.raises(ConfigError, match=r"reaches epsilon=1\.0 .*Raise epsilon or delta"):
         search(lambda noise: gaussians(0.5, 1), 1.0, 1e-5)
+
+
+def test_epsilon_of_next_to_no_noise_fits_into_memory() -> None:
+    # At intervals of 1e-4 this would take some eighty gigabytes.
+    epsilon, delta = epsilon_of(gaussians(0.001, 1), 1e-5), 1e-5
+    shift = 1000.0  # delta(epsilon) of a Gaussian mechanism: Balle and Wang, 2018, theorem 8
+    exact = shift**2 / 2 - shift * stats.norm.ppf(delta)
+    assert exact * (1 - 1e-3) < epsilon < exact * (1 + 1e-3)
 
 
 def test_least_noise_after_something_else_covers_both() -> None:

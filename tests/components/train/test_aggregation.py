@@ -8,6 +8,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
+from privet.components.shared.errors import PrivacyError
 from privet.components.train.accounting import joint_noise_multiplier, value_noise_multiplier
 from privet.components.train.aggregation import build_aggregator, build_query
 from privet.components.train.noise import draw_noise, kept_nothing, weights_of
@@ -165,7 +166,7 @@ def test_adaptive_clip_follows_the_share_of_clients_within_it(
     assert float(clip) == pytest.approx(np.exp(-0.2 * (within - 0.5)))
 
 
-@pytest.mark.parametrize(("clip", "norm", "least"), [(2e-9, 0.0, 1e-9), (5e8, 1e30, None)])
+@pytest.mark.parametrize(("clip", "norm", "least"), [(2e-9, 1e-10, 1e-9), (5e8, 1e30, None)])
 def test_adaptive_clip_stays_where_float32_holds_the_squares_of_norms(
     clip: float, norm: float, least: float | None
 ) -> None:
@@ -188,6 +189,20 @@ def test_adaptive_clip_bounds_what_is_not_finite() -> None:
         values = np.concatenate([np.ravel(part) for part in tf.nest.flatten(record)])
         assert np.linalg.norm(values[:2]) <= 1 + 1e-6
         assert values[2] == -0.5  # not within the clip norm
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize(("norm", "count"), [(0.0, 0.0), (0.5, 0.5), (5.0, -0.5)])
+def test_client_without_data_is_not_counted_by_the_adaptive_clip(
+    norm: float, count: float, rounded: bool
+) -> None:
+    # Counted as one within the clip norm it would be 1 away from a client above it, but the noise
+    # on the count is for 1/2: a client's data, or nothing in its place (zero_out_one_client).
+    query = build_query(1.0, 0.0, 4.0, ADAPTIVE, rounded=rounded)
+    params = query.derive_sample_params(query.initial_global_state())
+    *_, counted = tf.nest.flatten(query.preprocess_record(params, [tf.constant([norm, 0.0])]))
+    unit = 0.5 / 2**30 if rounded else 1.0
+    assert float(counted) * unit == pytest.approx(count, abs=1e-8)
 
 
 @pytest.mark.parametrize("rounded", [False, True])
@@ -282,6 +297,21 @@ def test_rounded_noise_is_a_rounded_gaussian_on_the_same_grid() -> None:
     assert np.array_equal(mean, wanted.astype(np.float32))
     noise = (mean - units * grid) / (CLIP * NOISE)
     assert abs(noise.var() - 1) < 7 * np.sqrt(2 / SIZE)
+
+
+def test_rounded_noise_beyond_whole_numbers_is_refused() -> None:
+    # As int64 it would be one and the same number in each round: no noise at all.
+    with pytest.raises(PrivacyError, match=r"1e\+12 times what one client adds is too much"):
+        build_query(1.0, 1e12, 10.0, rounded=True)
+    with pytest.raises(PrivacyError, match=r"2e\+09 times .* Lower noise_multiplier \(or adap"):
+        build_query(1.0, 1.0, 10.0, AdaptiveClipConfig(count_noise=1e9), rounded=True)
+
+    query = build_query(1.0, 2.0**28, 10.0, rounded=True)
+    (total,) = nobody = query.initial_sample_state([tf.zeros(1)])
+    with query.noised_by([tf.constant([16.0], tf.float64)]):
+        (mean,), *_ = query.get_noised_result(nobody, query.initial_global_state())
+    assert total.dtype == tf.int64
+    assert float(mean[0]) == pytest.approx(16 * 2.0**28 / 10)
 
 
 def test_plain_mean_counts_every_client_once(aggregate: Any) -> None:

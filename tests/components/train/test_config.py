@@ -31,6 +31,11 @@ GAUSSIAN = {"mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "clip_norm":
         ({**GAUSSIAN, "epsilon": float("nan")}, "epsilon=nan must be > 0"),
         ({**GAUSSIAN, "clip_norm": float("inf")}, "clip_norm=inf must lie between"),
         ({**GAUSSIAN, "noise_multiplier": float("inf")}, "noise_multiplier=inf must be"),
+        (
+            {**GAUSSIAN, "noise_multiplier": 1e-3},
+            r"noise_multiplier=0.001 .* between 0.01 and 1e\+06",
+        ),
+        ({**GAUSSIAN, "noise_multiplier": 1e7}, "noise_multiplier=10000000.0 must be"),
         ({**GAUSSIAN, "adaptive_clip": {"target_quantile": 1}}, "target_quantile=1.0 must lie"),
         ({**GAUSSIAN, "adaptive_clip": {"learning_rate": 0}}, "learning_rate=0.0 must lie"),
         ({**GAUSSIAN, "adaptive_clip": {"count_noise": 0}}, "count_noise=0.0 must be > 0"),

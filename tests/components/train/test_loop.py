@@ -203,6 +203,13 @@ def test_engine_that_ran_other_noise_than_planned_stops_the_run(
         run(train_config(rounds=2), planned=2.0, ran=ran)
 
 
+def test_no_noise_is_not_close_to_a_little(train_config: Any) -> None:
+    engine = CountingEngine()
+    engine.event = dp_accounting.GaussianDpEvent(0.0)
+    with pytest.raises(PrivacyError, match=r"planned was noise_multiplier=1e-09"):
+        run(train_config(rounds=2), planned=1e-9, engine=engine)
+
+
 def test_engine_without_noise_stops_a_private_run(train_config: Any) -> None:
     with pytest.raises(PrivacyError, match="NonPrivateDpEvent"):
         run(train_config(rounds=2), planned=2.0, engine=CountingEngine())

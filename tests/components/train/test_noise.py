@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import stats
 
 from privet.components.train.accounting import value_noise_multiplier
 from privet.components.train.aggregation import build_query
+from privet.components.train.noise import standard_normal
 from privet.components.train.privacy_config import AdaptiveClipConfig
 
 pytestmark = pytest.mark.usefixtures("no_worker_left")
@@ -44,6 +46,30 @@ def assert_uncorrelated(one: np.ndarray, other: np.ndarray) -> None:
     """That two samples, as far as both go, have no linear relation."""
     size = min(one.size, other.size)
     assert stats.pearsonr(one.ravel()[:size], other.ravel()[:size])[1] > FAILURE
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_noise_is_normal_up_to_its_tails(dtype: tf.DType) -> None:
+    noise = standard_normal((1001, 3, 333), tf.constant([2, -7], tf.int64), dtype).numpy().ravel()
+    assert noise.dtype == dtype.as_numpy_dtype
+    assert stats.kstest(noise.astype(np.float64), "norm").pvalue > FAILURE
+    assert_uncorrelated(noise[: noise.size // 2], noise[noise.size // 2 :])  # both ends of pairs
+    for limit in (3.0, 4.0, 4.5):
+        beyond, chance = int((np.abs(noise) > limit).sum()), 2 * stats.norm.sf(limit)
+        assert stats.binomtest(beyond, noise.size, chance).pvalue > FAILURE
+    for shape in ((), (1,), (0,), (2, 3)):
+        assert standard_normal(shape, tf.constant([1, 2], tf.int64), dtype).shape == shape
+
+
+def test_noise_reaches_beyond_where_tensorflows_own_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    # tf.random.stateless_normal never gives more than sqrt(-2 log 1e-7) = 5.68, so that a client
+    # who moves a sum by 1 / 0.6 deviations shows with probability 3e-5 in each round.
+    def lowest(shape: Any, *_: Any, **__: Any) -> tf.Tensor:
+        return tf.zeros(shape, tf.uint64)
+
+    monkeypatch.setattr(tf.random, "stateless_uniform", lowest)
+    largest = standard_normal((1,), tf.constant([1, 2], tf.int64), tf.float32)
+    assert float(largest[0]) == pytest.approx(np.sqrt(2 * 65 * np.log(2)))  # 9.49
 
 
 def test_a_deviation_wrong_by_a_twentieth_is_found_and_a_right_one_passes() -> None:

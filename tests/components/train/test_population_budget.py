@@ -187,7 +187,7 @@ def test_later_runs_must_state_the_same(budget: Any) -> None:
     with pytest.raises(ConfigError, match=r"epsilon=5.0 at delta=1e-05, but .* epsilon=6.0"):
         budget("b", 6.0).reserve(account(), 1)
     with pytest.raises(ConfigError, match="delta=1e-06"):
-        summary_of(budget("b", delta=1e-6).config, gaussians(10.0, 1))
+        summary_of(budget("b", delta=1e-6).config, account(stretches=[1]))
 
 
 def test_only_runs_that_bound_the_same_are_added_up(budget: Any) -> None:
@@ -198,6 +198,9 @@ def test_only_runs_that_bound_the_same_are_added_up(budget: Any) -> None:
         budget("c").reserve(account(kind="local"), 1)
     with pytest.raises(PrivacyError, match="one client, but this one protects one example"):
         budget("d").reserve(account(kind="example"), 1)
+    for kind in ("local", "example"):  # nor does a plan say that they fit
+        with pytest.raises(PrivacyError, match=r"does not add up|protects one example"):
+            summary_of(budget().config, account(kind=kind, stretches=[1]))
 
 
 def test_local_runs_add_up_among_themselves(budget: Any) -> None:
@@ -209,7 +212,7 @@ def test_local_runs_add_up_among_themselves(budget: Any) -> None:
 
 def test_summary_tells_what_a_run_would_add_and_writes_nothing(budget: Any, file: Path) -> None:
     config = budget().config
-    assert summary_of(config, gaussians(10.0, 50)) == {
+    assert summary_of(config, account(stretches=[50])) == {
         "file": "budget.json",
         "runs": 0,
         "epsilon_spent": 0.0,
@@ -219,7 +222,7 @@ def test_summary_tells_what_a_run_would_add_and_writes_nothing(budget: Any, file
     }
     assert not file.parent.exists()
     budget("a").reserve(account(), 50)
-    told = summary_of(config, gaussians(10.0, 50))
+    told = summary_of(config, account(stretches=[50]))
     assert told["epsilon_spent"] == epsilon_of(gaussians(10.0, 50), DELTA)
     assert told["epsilon_with_run"] == epsilon_of(gaussians(10.0, 100), DELTA)
     assert told["runs"] == 1
@@ -271,7 +274,7 @@ def test_damaged_file_stops_every_run(
     with pytest.raises(PrivacyError, match="Put the file back as it was"):
         budget("b").reserve(account(), 1)
     with pytest.raises(PrivacyError, match="Put the file back as it was"):
-        summary_of(budget().config, gaussians(10.0, 1))
+        summary_of(budget().config, account(stretches=[1]))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"runs": "\xff"}'])
@@ -297,7 +300,7 @@ def test_place_that_cannot_be_written_is_explained(budget: Any, file: Path) -> N
     with pytest.raises(ConfigError, match=r"cannot use train.privacy.population_budget.file="):
         budget().reserve(account(), 1)
     with pytest.raises(ConfigError, match="cannot use"):
-        summary_of(budget().config, gaussians(10.0, 1))
+        summary_of(budget().config, account(stretches=[1]))
 
 
 def test_file_is_replaced_as_a_whole(budget: Any, file: Path) -> None:
@@ -380,7 +383,7 @@ def test_of_five_that_want_two_fifths_at_the_same_time_two_get_them(
     assert all("Other runs (2) have spent or reserved" in message for message in refused)
     got = {f"run {number}" for number, error in enumerate(errors) if error is None}
     assert {entry["run"] for entry in content(file)["runs"]} == got
-    assert summary_of(budget("", allowed).config, gaussians(10.0, 10))[
+    assert summary_of(budget("", allowed).config, account(stretches=[10]))[
         "epsilon_with_run"
     ] == pytest.approx(allowed)
 
@@ -412,7 +415,7 @@ def test_processes_killed_with_the_lock_in_their_hands_leave_it_and_a_whole_file
         assert process.exitcode == -signal.SIGKILL
         process.close()
         assert not held()
-        summary_of(config, gaussians(10.0, 1))
+        summary_of(config, account(stretches=[1]))
     runs = len(content(file)["runs"])
     file.with_name(f"{file.name}.tmp-of-a-killed-one").touch()
     budget("last", 50.0).reserve(account(), 1)

@@ -65,7 +65,7 @@ def test_one_update_moves_the_sum_by_the_clip_at_most(clip: float, adaptive: Any
             ]
             assert np.linalg.norm(np.concatenate(parts[:2])) <= clip * (1 + ROUNDING)
             for count in parts[2:]:  # of those within the clip, where it is adaptive
-                assert abs(count) == 0.5
+                assert abs(count) <= 0.5
 
     check()
 
