@@ -32,6 +32,7 @@ from privet.components.ingest.bounded_sums import (
 )
 from privet.components.ingest.config import DpStatisticsConfig
 from privet.components.shared import noised_statistics, privacy_loss
+from privet.components.shared.errors import PrivacyError
 from privet.components.shared.schema import Schema
 
 __all__ = ["BoundedSums", "event", "release"]
@@ -45,6 +46,24 @@ def event(config: DpStatisticsConfig, schema: Schema) -> dp_accounting.DpEvent:
     """
     count = len(statistics_of(schema, config.max_examples_per_client))
     return privacy_loss.gaussians(_noise_multiplier(config, count), count)
+
+
+def check_delta(config: DpStatisticsConfig, clients: int) -> None:
+    """Refuses a delta that would allow publishing one client's data outright.
+
+    Args:
+      config: with the delta.
+      clients: of all splits.
+
+    Raises:
+      PrivacyError: delta >= 1 / clients.
+    """
+    if config.delta * clients >= 1:
+        raise PrivacyError(
+            f"data.dp_statistics.delta={config.delta} is not below 1 / {clients} clients: a "
+            "mechanism that publishes one client in full would satisfy it. Set delta below "
+            f"{1 / clients:.1e}."
+        )
 
 
 def release(sums: BoundedSums, generator: np.random.Generator | None = None) -> dict[str, Any]:

@@ -285,6 +285,8 @@ class _Run:
             split: len(storage.ClientStore(self._output, split)) for split in self._config.splits
         }
         rejects.check_splits(clients, self._config)
+        if self._config.dp_statistics is not None:
+            dp_statistics.check_delta(self._config.dp_statistics, sum(clients.values()))
 
     def _statistics(self, merged: Merged, schema: Schema) -> dict[str, Any]:
         """The content of statistics.json."""

@@ -5,8 +5,8 @@ Rényi DP, an independent upper bound. Noised statistics of ingestion concern th
 they are composed before the first round.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
 
 import dp_accounting
 
@@ -24,6 +24,7 @@ from privet.components.train.privacy_config import AdaptiveClipConfig, PrivacyCo
 from privet.components.train.sampling import Draws
 
 
+@dataclasses.dataclass
 class Accountant:
     """Counts rounds of a mechanism and says what they spent, as epsilon at `delta`.
 
@@ -43,22 +44,12 @@ class Accountant:
       stretches: numbers of rounds.
     """
 
-    def __init__(
-        self,
-        mechanism: Mechanism,
-        delta: float,
-        *,
-        budget: float | None = None,
-        before: dp_accounting.DpEvent = NOTHING,
-        candidates: int = 1,
-        stretches: Sequence[int] = (),
-    ):
-        self.mechanism = mechanism
-        self.delta = delta
-        self.budget = budget
-        self.before = before
-        self.candidates = candidates
-        self.stretches = list(stretches)
+    mechanism: Mechanism
+    delta: float
+    budget: float | None = None
+    before: dp_accounting.DpEvent = NOTHING
+    candidates: int = 1
+    stretches: list[int] = dataclasses.field(default_factory=list)
 
     def begin_stretch(self) -> None:
         """The following rounds do not continue those before."""
@@ -73,14 +64,7 @@ class Accountant:
     def including(self, rounds: int) -> "Accountant":
         """Another account, on which are so many further rounds of the running stretch."""
         *earlier, last = self.stretches or [0]
-        return Accountant(
-            self.mechanism,
-            self.delta,
-            budget=self.budget,
-            before=self.before,
-            candidates=self.candidates,
-            stretches=[*earlier, last + rounds],
-        )
+        return dataclasses.replace(self, stretches=[*earlier, last + rounds])
 
     @property
     def rounds(self) -> int:
@@ -176,13 +160,6 @@ def value_noise_multiplier(noise_multiplier: float, count_noise: float) -> float
 def count_noise_of(config: AdaptiveClipConfig, expected_reports: float) -> float:
     """Standard deviation of the noise on the count of updates within the clip norm."""
     return expected_reports / 20 if config.count_noise is None else config.count_noise
-
-
-def rounds_event(
-    mechanism: Mechanism, rounds: int, before: dp_accounting.DpEvent = NOTHING
-) -> dp_accounting.DpEvent:
-    """The event of consecutive rounds of a mechanism, after what came before."""
-    return in_sequence(before, mechanism.event(rounds))
 
 
 def open_account(

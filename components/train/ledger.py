@@ -34,12 +34,17 @@ _CLIENTS_AS_SUCH = (
     "A client as a whole: epsilon is about one example. All of a client's examples together have "
     "no such guarantee."
 )
+_TIMES = (
+    "How long the run and, where cohorts are no secret, its rounds took (training_history.json, "
+    "run.json): that goes with how many examples clients have."
+)
 _NUMBER_OF_CLIENTS = "The number of training clients, which is treated as public."
 NOT_COVERED = (
     _EVALUATION,
     "Ingestion statistics (counts of clients, examples and labels). They are exact.",
     _SEARCH,
     _OTHER_RUNS,
+    _TIMES,
     _NUMBER_OF_CLIENTS,
 )
 NOT_COVERED_WITH_NOISED_STATISTICS = (
@@ -49,6 +54,7 @@ NOT_COVERED_WITH_NOISED_STATISTICS = (
     _OTHER_RUNS,
     "Other ingestions of the same clients: each one (a new span, a changed setting) releases "
     "statistics anew. Only those of this run's examples are in this ledger.",
+    _TIMES,
     _NUMBER_OF_CLIENTS,
 )
 _TRUSTED = "The aggregator is trusted: it sees each client's clipped update before noise is added."
@@ -56,8 +62,8 @@ _ONE_ID = "One client id is one user, and a user's data are under one id only."
 _ONE_EXAMPLE = "What is to be protected is in one example only."
 _FLOAT_NOISE = (
     "Gaussian noise is made of the bits of TensorFlow's generator, seeded by the operating system, "
-    "and added in float32; attacks on floating-point noise (Mironov, 2012) are not modelled. "
-    "train.privacy.rounded_noise does without."
+    "and added in float32; attacks on floating-point noise (Mironov, 2012), and what rounding does "
+    "to float32 sums, are not modelled. train.privacy.rounded_noise does without."
 )
 _ROUNDED_NOISE = (
     "Gaussian noise is made in float64 of the bits of TensorFlow's generator, seeded by the "

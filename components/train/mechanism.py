@@ -49,6 +49,9 @@ class _Kind(NamedTuple):
     trust_model: str
 
 
+MOST_BANDS = 32
+"""Unless told otherwise: each band but one is a noise of the size of the model to keep."""
+
 _KINDS = {
     "gaussian": _Kind("client", CENTRAL),
     "tree": _Kind("client", CENTRAL),
@@ -167,6 +170,6 @@ def build_mechanism(
     if config.mechanism == "tree":
         correlation = TreeNoise(draws.rounds_between)
     elif config.mechanism == "banded":
-        bands = draws.rounds_between if config.bands is None else config.bands
+        bands = min(draws.rounds_between, MOST_BANDS) if config.bands is None else config.bands
         correlation = BandedNoise(draws.rounds_between, bands, momentum)
     return Mechanism(config.mechanism, draws, noise_multiplier, correlation)

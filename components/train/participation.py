@@ -12,7 +12,8 @@ import numpy as np
 
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.storage import stable_hash
-from privet.components.train.config import AsynchronousConfig, SimulationConfig, TrainConfig
+from privet.components.train.config import TrainConfig
+from privet.components.train.participation_config import AsynchronousConfig, SimulationConfig
 from privet.components.train.sampling import Sampler, describe
 
 

@@ -2,7 +2,8 @@
 
     {"schema": 1, "epsilon": 8.0, "delta": 1e-06, "unit": "client", "runs": [
       {"run": "5f0c...", "state": "reserved", "event": {...}, "lost": 0.0, "rounds": 30,
-       "relation": "add_or_remove_one_client", "rounds_run": 0, "started": "2026-..."}
+       "relation": "add_or_remove_one_client", "rounds_run": 0, "started": "2026-...",
+       "holder": "91ab..."}
     ]}
 
 A run reserves all that it may spend before its first round, under a lock, and only if that fits
@@ -24,6 +25,7 @@ import contextlib
 import dataclasses
 import glob
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -61,6 +63,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
       rounds: that the event is of.
       rounds_run: of them, those that had been started when this was written.
       started: when the run first reserved anything, by ISO 8601.
+      holder: random name of the process that wrote this.
     """
 
     run: str
@@ -71,6 +74,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rounds: Annotated[int, msgspec.Meta(ge=0)]
     rounds_run: Annotated[int, msgspec.Meta(ge=0)]
     started: str
+    holder: str
 
     @property
     def charge(self) -> _Charge:
@@ -102,11 +106,13 @@ class PopulationBudget:
       run: a random name that all processes of the run share and no other run has, not even one
         with the same settings that trains anew.
       started: the time, by ISO 8601.
+      holder: a random name that no other process has, not even of the same run.
     """
 
     config: PopulationBudgetConfig
     run: str
     started: str
+    holder: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
 
     def reserve(self, accountant: Accountant, further: int) -> None:
         """Writes down what the run may spend, in place of what it had reserved so far.
@@ -172,6 +178,12 @@ class PopulationBudget:
                     "forgotten. No model is released. Put the file back as it was and start the "
                     "run again: it goes on from its last checkpoint."
                 )
+            if own.holder != self.holder:
+                raise PrivacyError(
+                    f"another process has gone on with this run, by a copy of its state, and "
+                    f"{path} counts the rounds of one of the two. No model is released. Let the "
+                    "other one end, and give each run a work directory of its own."
+                )
             entry = self._entry("spent", own, accountant, further)
             _write(path, msgspec.structs.replace(account, runs=(*others, entry)))
         return {
@@ -201,6 +213,7 @@ class PopulationBudget:
             rounds=whole.rounds,
             rounds_run=accountant.rounds,
             started=own.started if own else self.started,
+            holder=self.holder,
         )
 
 

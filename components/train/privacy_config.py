@@ -75,7 +75,8 @@ class PrivacyConfig(Config, frozen=True):
       noise_multiplier: standard deviation of the noise in units of clip_norm.
       adaptive_clip: lets the clip norm, which begins at clip_norm, follow a quantile; the
         noise_multiplier is then that of both noises together.
-      bands: of `banded`: rounds over which noise is correlated; by default those of an epoch.
+      bands: of `banded`: rounds over which noise is correlated; by default those of an epoch, and
+        32 at most.
       rounded_noise: adds up clipped updates as whole numbers of a fine grid, to which the noise is
         rounded, so that no artefact of floating-point numbers tells about the sum.
       candidates: how many private runs on these clients, this one included, one is chosen from;
@@ -112,8 +113,9 @@ class PrivacyConfig(Config, frozen=True):
             f"epsilon={self.epsilon} must be > 0 and finite (typical: 1 to 8)",
         )
         check(
-            self.delta is not None and 0 < self.delta < 1,
-            f"delta={self.delta} must lie between 0 and 1 (typical: 1e-5, below 1 / clients)",
+            self.delta is not None and LEAST_DELTA <= self.delta < 1,
+            f"delta={self.delta} must lie between {LEAST_DELTA} and 1 (typical: 1e-5, below 1 / "
+            "clients)",
         )
         check(
             self.clip_norm is not None and LEAST_CLIP <= self.clip_norm <= 1 / LEAST_CLIP,
@@ -173,6 +175,9 @@ LEAST_CLIP = 1e-9
 
 LEAST_NOISE, MOST_NOISE = 0.01, 1e6
 """Of less, a single round spends thousands; more is good for nothing but overflows."""
+
+LEAST_DELTA = 1e-13
+"""Of less, float64 does not tell a composition of privacy losses from none."""
 
 SUMS = ("gaussian", "tree", "banded")
 """Mechanisms by which the server adds noise to the sum of clipped updates."""

@@ -25,10 +25,8 @@ from privet.components.shared.keras_models import input_specs, label_dtype
 from privet.components.shared.schema import Schema
 from privet.components.train.aggregation import MeanQuery
 from privet.components.train.algorithms import (
-    build_client_optimizer,
     build_server_optimizer,
     learning_rate,
-    with_learning_rate,
 )
 from privet.components.train.blocks import Block
 from privet.components.train.client_noise import ClientNoiseQuery, Kind
@@ -58,6 +56,12 @@ from privet.components.train.noise import (
 )
 from privet.components.train.programs import Arrays, Call, Program, build_program
 from privet.components.train.robust import robust_mean
+from privet.components.train.server_update import (
+    ServerTensors,
+    initial_algorithm,
+    plain_update,
+    server_step,
+)
 
 
 class ServerState(NamedTuple):
@@ -89,16 +93,6 @@ class ServerState(NamedTuple):
     def arrays(self) -> Arrays:
         """What the update changes."""
         return (*self.weights, *self.optimizer, *self.query, *self.algorithm, *self.noise)
-
-
-class _Tensors(NamedTuple):
-    """The arrays of a ServerState inside a program."""
-
-    weights: Any
-    optimizer: Any
-    query: Any
-    algorithm: Any
-    noise: Any
 
 
 class Partial(NamedTuple):
@@ -268,11 +262,11 @@ def build_programs(
     functional = to_functional(model, schema)
     trainable, frozen = (tuple(map(np.asarray, part)) for part in functional.initial_weights)
     weights = specs_of(trainable)
-    state = _Tensors(
+    state = ServerTensors(
         weights=trainable,
         optimizer=_arrays(build_server_optimizer(config).initialize(weights)),
         query=_arrays(query.initial_global_state()),
-        algorithm=_arrays(_initial_algorithm(config, weights)),
+        algorithm=_arrays(initial_algorithm(config, weights)),
         noise=(),
     )
     form = record_like(config, weights)
@@ -289,18 +283,18 @@ def build_programs(
         return function
 
     def update(
-        state: _Tensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor, weights: Weights
+        state: ServerTensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor, weights: Weights
     ) -> Any:
         if mean is None or client_noise == "example":
-            return _update_plain(config, query, state, total, rate, population)
+            return plain_update(config, query, state, total, rate, population)
         if isinstance(mean, ClientNoiseQuery):
             result, _, event = mean.get_noised_result(total.updates, state.query)
-            return _step(config, state, result, rate, share=None), event
+            return server_step(config, state, result, rate, share=None), event
         sums = tf.nest.flatten(total.updates)
         noises, kept_noise = draw_noise(sums, seeds, state.noise, weights)
         with mean.noised_by(noises):
             result, mechanism, event = mean.get_noised_result(total.updates, state.query)
-        state = _step(config, state, result, rate, share=None)
+        state = server_step(config, state, result, rate, share=None)
         return state._replace(query=mechanism, noise=kept_noise), event
 
     rate = tf.TensorSpec((), tf.float32)
@@ -342,53 +336,6 @@ def build_programs(
         correlation=correlation,
         client_noise=client_noise,
     )
-
-
-def _initial_algorithm(config: TrainConfig, weights: Any) -> Any:
-    if config.algorithm == "mime_lite":
-        return build_client_optimizer(config).initialize(weights)
-    if config.algorithm == "scaffold":
-        return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape), weights)
-    return ()
-
-
-def _update_plain(
-    config: TrainConfig, query: Any, state: _Tensors, total: Total, rate: Any, population: int
-) -> Any:
-    """The server's step along the plain mean."""
-    result, _, event = query.get_noised_result(total.updates, state.query)
-    mean = tf.nest.map_structure(lambda value: tf.math.divide_no_nan(value, total.weight), result)
-    share = total.weight / population
-    updated = _step(config, state, mean, rate, share)
-    # Of nobody there is no mean: momentum must not move the model either.
-    somebody = total.weight > 0
-    return tf.nest.map_structure(
-        lambda new, old: tf.where(somebody, new, old), updated, state
-    ), event
-
-
-def _step(config: TrainConfig, state: _Tensors, mean: Any, rate: Any, share: Any) -> _Tensors:
-    """A step of the server's optimizer against the mean of what clients sent.
-
-    Args:
-      config: settings.
-      state: before it.
-      mean: of the form client_update.record_like.
-      rate: the learning rate.
-      share: of the population that took part.
-    """
-    algorithm = state.algorithm
-    if config.algorithm == "mime_lite":
-        mean, gradient = mean
-        still = tf.nest.map_structure(tf.zeros_like, gradient)
-        algorithm, _ = build_client_optimizer(config).next(algorithm, still, gradient)
-    if config.algorithm == "scaffold":
-        mean, change = mean
-        algorithm = tf.nest.map_structure(lambda a, b: a + share * b, algorithm, change)
-    optimizer = build_server_optimizer(config)
-    stepped = with_learning_rate(optimizer, state.optimizer, rate)
-    stepped, weights = optimizer.next(stepped, state.weights, mean)
-    return _Tensors(tuple(weights), stepped, state.query, algorithm, state.noise)
 
 
 def _block_specs(config: TrainConfig, schema: Schema, weights: Any) -> BlockTensors:

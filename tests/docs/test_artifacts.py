@@ -22,11 +22,12 @@ from privet.components.ingest import run, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.shared import artifacts, files, layout, storage
 from privet.components.train import accounting
-from privet.components.train.config import SimulationConfig, TrainConfig
+from privet.components.train.config import TrainConfig
 from privet.components.train.history import Round, training_history
 from privet.components.train.ledger import write_ledger
 from privet.components.train.mechanism import gaussian
 from privet.components.train.participation import Cohorts, build_participation
+from privet.components.train.participation_config import SimulationConfig
 from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import AllClients
 from privet.components.validate import rules

@@ -57,7 +57,7 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
         ("train.privacy.mechanism=gausian", "Did you mean 'gaussian'?"),
         ("train.privacy.epsilon=0", "epsilon=0.0 must be > 0"),
         ("train.privacy.epsilon=-1", "epsilon=-1.0 must be > 0"),
-        ("train.privacy.delta=1", "delta=1.0 must lie between 0 and 1"),
+        ("train.privacy.delta=1", "delta=1.0 must lie between 1e-13 and 1"),
         ("train.privacy.clip_norm=0", "clip_norm=0.0 must lie between"),
         ("train.privacy.mechanism=none", "promise privacy but mechanism=none gives none"),
         ("train.rounds=ten", "`train.rounds`: Expected `int`, got `str` (got 'ten')"),

@@ -6,8 +6,9 @@ import pytest
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.privacy_loss import epsilon_of, gaussians
 from privet.components.train import accounting
-from privet.components.train.config import SimulationConfig, TrainConfig
+from privet.components.train.config import TrainConfig
 from privet.components.train.mechanism import Mechanism
+from privet.components.train.participation_config import SimulationConfig
 from privet.components.train.privacy_config import SamplingConfig
 from privet.components.train.sampling import build_sampler
 from privet.pipeline.suggestions import Suggestion, suggest

@@ -10,9 +10,9 @@ from scipy import stats
 
 from privet.components.ingest import dp_statistics
 from privet.components.ingest.bounded_sums import BoundedSums
-from privet.components.ingest.config import IngestConfig
-from privet.components.ingest.dp_statistics import event, release
-from privet.components.shared.errors import ConfigError
+from privet.components.ingest.config import DpStatisticsConfig, IngestConfig
+from privet.components.ingest.dp_statistics import check_delta, event, release
+from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.noised_statistics import event_of
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 
@@ -268,3 +268,10 @@ def test_epsilon_out_of_reach_is_a_config_error() -> None:
 def test_endless_budget_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be > 0 and finite"):
         make_config(dp_statistics={"epsilon": math.inf, "delta": 0.1, "max_examples_per_client": 1})
+
+
+def test_delta_that_allows_publishing_a_client_is_refused() -> None:
+    config = DpStatisticsConfig(epsilon=1.0, delta=0.01, max_examples_per_client=1)
+    check_delta(config, 99)
+    with pytest.raises(PrivacyError, match=r"delta=0\.01 is not below 1 / 100 clients.* Set delta"):
+        check_delta(config, 100)

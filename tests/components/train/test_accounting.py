@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError, PrivacyError
-from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians, in_sequence
 from privet.components.train import accounting
 from privet.components.train.accounting import (
     Accountant,
@@ -17,7 +17,6 @@ from privet.components.train.accounting import (
     joint_noise_multiplier,
     open_account,
     plan_noise,
-    rounds_event,
     value_noise_multiplier,
 )
 from privet.components.train.config import TrainConfig
@@ -36,7 +35,7 @@ DELTA = 1e-5
 def epsilon_after(
     sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
 ) -> float:
-    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), DELTA)
+    return epsilon_of(in_sequence(before, gaussian(sampler.draws, noise).event(rounds)), DELTA)
 
 
 # N, m, rounds, noise multiplier -> epsilon by PLD under Poisson sampling, and without
@@ -52,8 +51,8 @@ KNOWN = [
 def test_epsilon_is_the_known_one_for_each_sampler(
     n: int, m: int, rounds: int, noise: float, delta: float, poisson: float, plain: float
 ) -> None:
-    amplified = epsilon_of(rounds_event(gaussian(PoissonSampler(n, m).draws, noise), rounds), delta)
-    unamplified = epsilon_of(rounds_event(gaussian(AllClients(n).draws, noise), rounds), delta)
+    amplified = epsilon_of(gaussian(PoissonSampler(n, m).draws, noise).event(rounds), delta)
+    unamplified = epsilon_of(gaussian(AllClients(n).draws, noise).event(rounds), delta)
 
     assert amplified == pytest.approx(poisson, abs=0.01)
     assert unamplified == pytest.approx(plain, abs=0.05)
@@ -172,9 +171,7 @@ def test_statistics_and_rounds_are_one_gaussian_over_all_clients() -> None:
 
 def test_whole_is_more_than_each_part_and_less_than_their_sum() -> None:
     sampler = PoissonSampler(200, 50)
-    parts = [
-        epsilon_of(e, DELTA) for e in (STATISTICS, rounds_event(gaussian(sampler.draws, 1.5), 20))
-    ]
+    parts = [epsilon_of(e, DELTA) for e in (STATISTICS, gaussian(sampler.draws, 1.5).event(20))]
     whole = epsilon_after(sampler, 1.5, 20, STATISTICS)
 
     assert max(parts) < whole < sum(parts)
@@ -187,7 +184,7 @@ def test_accountant_starts_with_what_came_before() -> None:
     assert accountant.epsilon() == epsilon_of(STATISTICS, DELTA) > 0
     for number in (1, 2):
         accountant.count_round()
-        planned = rounds_event(gaussian(sampler.draws, 4.0), number, STATISTICS)
+        planned = in_sequence(STATISTICS, gaussian(sampler.draws, 4.0).event(number))
         assert accountant.epsilon() == epsilon_of(planned, DELTA)
     assert accountant.rounds_event == gaussians(4.0, 2)
 
@@ -267,7 +264,7 @@ def test_cut_cohorts_take_their_share_of_delta() -> None:
     assert 0 < lost < DELTA / 10
     # (1 + e^epsilon) lost is what delta must leave for the rounds themselves.
     left = DELTA - (1 + math.exp(epsilon)) * lost
-    event = rounds_event(gaussian(sampler.draws, 1.5), 20)
+    event = gaussian(sampler.draws, 1.5).event(20)
     assert epsilon_of(event, left) <= epsilon <= epsilon_of(event, left) * (1 + 1e-5)
     assert epsilon > epsilon_after(PoissonSampler(1000, 100), 1.5, 20)
     assert accountant.epsilon_rdp() > epsilon

@@ -6,12 +6,12 @@ import dp_accounting
 import pytest
 
 from privet.components.shared.noised_statistics import describe, event_of
-from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
-from privet.components.train.accounting import Accountant, rounds_event
-from privet.components.train.config import SimulationConfig
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians, in_sequence
+from privet.components.train.accounting import Accountant
 from privet.components.train.ledger import write_ledger
 from privet.components.train.mechanism import gaussian
 from privet.components.train.participation import Cohorts
+from privet.components.train.participation_config import SimulationConfig
 from privet.components.train.privacy_config import PrivacyConfig
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
 from privet.components.train.sampling import describe as describe_draws
@@ -22,7 +22,7 @@ DELTA = 1e-5
 def epsilon_after(
     sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
 ) -> float:
-    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), DELTA)
+    return epsilon_of(in_sequence(before, gaussian(sampler.draws, noise).event(rounds)), DELTA)
 
 
 STATISTICS = {

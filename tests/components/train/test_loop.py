@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
-from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians
-from privet.components.train.accounting import Accountant, rounds_event
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, gaussians, in_sequence
+from privet.components.train.accounting import Accountant
 from privet.components.train.history import training_history
 from privet.components.train.loop import Trained, train
 from privet.components.train.mechanism import gaussian
@@ -21,7 +21,7 @@ DELTA = 1e-5
 def epsilon_after(
     sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
 ) -> float:
-    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), DELTA)
+    return epsilon_of(in_sequence(before, gaussian(sampler.draws, noise).event(rounds)), DELTA)
 
 
 class CountingEngine:

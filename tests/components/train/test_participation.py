@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ConfigError
-from privet.components.train.config import AsynchronousConfig, SimulationConfig
 from privet.components.train.participation import Buffered, Cohorts, build_participation
+from privet.components.train.participation_config import AsynchronousConfig, SimulationConfig
 from privet.components.train.sampling import AllClients, PoissonSampler
 
 

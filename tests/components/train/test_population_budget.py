@@ -66,9 +66,11 @@ def file(tmp_path: Path) -> Path:
 def budget(file: Path) -> Callable[..., PopulationBudget]:
     """The budget as a run of that name sees it."""
 
-    def make(run: str = "a", epsilon: float = 5.0, delta: float = DELTA) -> PopulationBudget:
+    def make(
+        run: str = "a", epsilon: float = 5.0, delta: float = DELTA, holder: str = "one process"
+    ) -> PopulationBudget:
         config = PopulationBudgetConfig(file=str(file), epsilon=epsilon, delta=delta)
-        return PopulationBudget(config, run, "2026-01-02T03:04:05+00:00")
+        return PopulationBudget(config, run, "2026-01-02T03:04:05+00:00", holder)
 
     return make
 
@@ -125,6 +127,7 @@ def test_two_runs_together_are_one_with_all_their_rounds(budget: Any, file: Path
                 "rounds": rounds,
                 "rounds_run": 0,
                 "started": "2026-01-02T03:04:05+00:00",
+                "holder": "one process",
             }
             for run, rounds, noise in (("a", 50, 10.0), ("b", 200, 20.0))
         ],
@@ -293,6 +296,19 @@ def test_lost_reservation_is_no_model(budget: Any, file: Path) -> None:
         budget("a").settle(account(stretches=[1]), 0)
     with pytest.raises(PrivacyError, match=r"1 noised rounds, which .* knows nothing of"):
         budget("a").reserve(account(stretches=[1]), 0)
+
+
+def test_of_two_processes_that_go_on_with_copies_of_a_run_only_the_last_has_a_model(
+    budget: Any, file: Path
+) -> None:
+    budget("a", holder="first").reserve(account(), 3)
+    budget("a", holder="copy").reserve(account(stretches=[1]), 2)
+    with pytest.raises(PrivacyError, match=r"by a copy of its state, .* No model is released"):
+        budget("a", holder="first").settle(account(stretches=[3]), 0)
+    budget("a", holder="copy").settle(account(stretches=[3]), 0)
+
+    (entry,) = content(file)["runs"]
+    assert (entry["state"], entry["rounds"], entry["holder"]) == ("spent", 3, "copy")
 
 
 def test_place_that_cannot_be_written_is_explained(budget: Any, file: Path) -> None:
@@ -525,7 +541,8 @@ def test_run_that_goes_on_is_charged_once_with_its_lost_round(train: Any, file: 
     assert spent.event == result.ledger["event"]
     again = train(4)  # has finished, and spends no more
     assert again.ledger == result.ledger
-    assert entries(file) == [spent]
+    (after,) = entries(file)
+    assert {**vars(after), "holder": ""} == {**vars(spent), "holder": ""}
 
 
 def test_run_whose_state_is_gone_is_charged_again(train: Any, file: Path, tmp_path: Path) -> None:

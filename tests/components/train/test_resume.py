@@ -12,8 +12,7 @@ import pytest
 
 from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared.errors import ConfigError, PrivacyError, StoreError
-from privet.components.shared.privacy_loss import NOTHING, epsilon_of
-from privet.components.train.accounting import rounds_event
+from privet.components.shared.privacy_loss import NOTHING, epsilon_of, in_sequence
 from privet.components.train.aggregation import build_query
 from privet.components.train.engines import build_engine
 from privet.components.train.mechanism import gaussian
@@ -26,7 +25,7 @@ from privet.pipeline.config import BeamConfig
 def epsilon_after(
     sampler: Sampler, noise: float, rounds: int, before: dp_accounting.DpEvent = NOTHING
 ) -> float:
-    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds, before), 1e-5)
+    return epsilon_of(in_sequence(before, gaussian(sampler.draws, noise).event(rounds)), 1e-5)
 
 
 pytestmark = pytest.mark.usefixtures("no_worker_left")

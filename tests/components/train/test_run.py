@@ -11,8 +11,7 @@ import pytest
 from privet.components.shared import files, layout
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.noised_statistics import describe
-from privet.components.shared.privacy_loss import epsilon_of, gaussians
-from privet.components.train.accounting import rounds_event
+from privet.components.shared.privacy_loss import epsilon_of, gaussians, in_sequence
 from privet.components.train.mechanism import gaussian
 from privet.components.train.run import TrainingResult, run_training
 from privet.components.train.sampling import AllClients, PoissonSampler, Sampler
@@ -87,7 +86,7 @@ def test_run_without_privacy_says_so(plain: TrainingResult) -> None:
 
 
 def epsilon_after(sampler: Sampler, noise: float, rounds: int) -> float:
-    return epsilon_of(rounds_event(gaussian(sampler.draws, noise), rounds), 1e-5)
+    return epsilon_of(gaussian(sampler.draws, noise).event(rounds), 1e-5)
 
 
 def test_private_run_stops_within_its_budget_and_says_so(place: Path, train_config: Any) -> None:
@@ -153,7 +152,7 @@ def test_budget_covers_noised_statistics_and_training(noised: Path, train_config
 
     ledger, before = result.ledger, gaussians(12.0, 6)
     noise = ledger["mechanism"]["noise_multiplier"]
-    whole = rounds_event(gaussian(AllClients(4).draws, noise), 2, before)
+    whole = in_sequence(before, gaussian(AllClients(4).draws, noise).event(2))
     assert ledger["epsilon"] == epsilon_of(whole, 1e-5)
     assert 2.99 < ledger["epsilon"] <= 3.0
     assert [part["what"] for part in ledger["parts"]] == ["statistics", "training"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from privet.components.shared.errors import PrivacyError
 from privet.components.train.aggregation import build_query
-from privet.components.train.config import SimulationConfig
 from privet.components.train.participation import Cohorts
+from privet.components.train.participation_config import SimulationConfig
 from privet.components.train.privacy_config import AdaptiveClipConfig
 from privet.components.train.sampling import AllClients
 
