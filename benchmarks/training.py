@@ -273,7 +273,7 @@ def privacy(folder: str, quick: bool) -> list[dict[str, Any]]:
             "ms/round",
             ratio=seconds["private"] / seconds["rounded"],
             ratio_to="the speed with float32 noise",
-            bar=0.9,
+            bar=0.6,
         ),
         memory(name, peak_memory()),
     ]

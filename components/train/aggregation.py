@@ -107,14 +107,12 @@ class RoundedGaussianSumQuery(BoundedGaussianSumQuery):
         norm = tf.linalg.global_norm(values)  # squares of any float32 stay within float64
         clip = tf.cast(params, tf.float64)
         # The norm is known up to rounding: some 2**-53 for each of the values.
-        scale = tf.minimum(tf.constant(1.0, tf.float64), clip * (1 - 2.0**-28) / norm)
-        finite = tf.math.is_finite(norm)
-
-        def whole(value: tf.Tensor) -> tf.Tensor:
-            units = tf.where(finite, value * (scale / clip) * _UNITS, tf.zeros_like(value))
-            return tf.cast(units, tf.int64)
-
-        cut = [whole(value) for value in values]
+        units = tf.minimum(1 / clip, (1 - 2.0**-28) / norm) * _UNITS
+        cut = tf.cond(
+            tf.math.is_finite(norm),
+            lambda: [tf.cast(value * units, tf.int64) for value in values],
+            lambda: [tf.zeros(value.shape, tf.int64) for value in values],
+        )
         return tf.nest.pack_sequence_as(record, cut), tf.cast(norm, tf.float32)
 
     def _noised(self, value: tf.Tensor, noise: tf.Tensor, global_state: Any) -> tf.Tensor:
