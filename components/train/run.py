@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import tensorflow as tf
 
 from privet.components.shared import files, layout, noised_statistics, tasks
@@ -101,7 +102,7 @@ def run_training(
             examples,
             files.read_bytes(module_file).decode(),
             model_function,
-            config.to_json(),
+            _deciding(config).to_json(),
             str(seed),
             version,
             repr(accountant.mechanism) if accountant else "",
@@ -204,6 +205,14 @@ def _read_statistics(examples: str) -> dict[str, Any]:
     """statistics.json of the examples; empty if they came from elsewhere than ingestion."""
     path = files.join(examples, layout.STATISTICS)
     return files.read_json(path) if files.exists(path) else {}
+
+
+def _deciding(config: TrainConfig) -> TrainConfig:
+    """The settings without those that change no weight: a run that differs in them is the same."""
+    config = msgspec.structs.replace(config, checkpoint_every=1)
+    if config.early_stop is None:
+        config = msgspec.structs.replace(config, evaluate_every=1)
+    return config
 
 
 def _query(

@@ -248,6 +248,17 @@ def test_finished_run_trains_and_spends_nothing_more(place: Place, config_of: An
     assert again.ledger["rounds_counted"] == 3
 
 
+def test_other_evaluations_or_checkpoints_are_no_other_run(place: Place, config_of: Any) -> None:
+    first, _ = place.run(config_of(rounds=3, privacy=GAUSSIAN, evaluate_every=0))
+    other = config_of(rounds=3, privacy=GAUSSIAN, evaluate_every=1, checkpoint_every=2)
+    again, nothing = place.run(other)
+
+    assert nothing == []
+    assert_same_weights(first, again)
+    assert again.ledger["rounds_counted"] == 3
+    assert again.history["rounds"][-1]["eval"] is not None
+
+
 def test_lost_rounds_stay_spent_and_are_counted_again_when_repeated(
     place: Place, config_of: Any
 ) -> None:
