@@ -11,7 +11,7 @@ import tensorflow_privacy
 from privet.components.shared.errors import PrivacyError
 from privet.components.train.accounting import count_noise_of, value_noise_multiplier
 from privet.components.train.correlated_noise import CorrelatedNoise
-from privet.components.train.privacy_config import LEAST_CLIP, AdaptiveClipConfig
+from privet.components.train.privacy_config import LEAST_CLIP, MOST_CLIP, AdaptiveClipConfig
 
 _UNITS = 2.0**30  # of a grid in a clip norm
 _MOST_ROUNDED = 2.0**28  # noise in clip norms: 16 deviations of it stay below 2**62 units
@@ -168,7 +168,7 @@ class _BoundedQuantileQuery(tensorflow_privacy.QuantileEstimatorQuery):
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
         """The estimate, kept where a clip by it holds: see LEAST_CLIP."""
         estimate, state, event = super().get_noised_result(sample_state, global_state)
-        estimate = tf.clip_by_value(estimate, LEAST_CLIP, 1 / LEAST_CLIP)
+        estimate = tf.clip_by_value(estimate, LEAST_CLIP, MOST_CLIP)
         return estimate, state._replace(current_estimate=estimate), event
 
     def _construct_below_estimate_query(self, stddev: float, expected: float) -> Any:

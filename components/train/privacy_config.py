@@ -118,8 +118,8 @@ class PrivacyConfig(Config, frozen=True):
             "clients)",
         )
         check(
-            self.clip_norm is not None and LEAST_CLIP <= self.clip_norm <= 1 / LEAST_CLIP,
-            f"clip_norm={self.clip_norm} must lie between {LEAST_CLIP} and {1 / LEAST_CLIP:g}",
+            self.clip_norm is not None and LEAST_CLIP <= self.clip_norm <= MOST_CLIP,
+            f"clip_norm={self.clip_norm} must lie between {LEAST_CLIP:g} and {MOST_CLIP:g}",
         )
         check(
             self.noise_multiplier is None or LEAST_NOISE <= self.noise_multiplier <= MOST_NOISE,
@@ -170,8 +170,8 @@ class PrivacyConfig(Config, frozen=True):
         return self.mechanism in SUMS
 
 
-LEAST_CLIP = 1e-9
-"""Norms far below it, or above its inverse, have squares that float32 does not hold."""
+LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
+"""Norms far below or above have squares that float32 does not hold."""
 
 LEAST_NOISE, MOST_NOISE = 0.01, 1e6
 """Of less, a single round spends thousands; more is good for nothing but overflows."""

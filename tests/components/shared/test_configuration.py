@@ -119,7 +119,7 @@ privacy = st.one_of(
             "epsilon": positive,
             "delta": st.floats(1e-12, 0.5),
             "clip_norm": positive,
-            "noise_multiplier": st.none() | positive,
+            "noise_multiplier": st.none() | st.floats(0.01, 1e6),
         }
     ),
 )
