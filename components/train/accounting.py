@@ -74,7 +74,7 @@ class Accountant:
     @property
     def rounds_event(self) -> dp_accounting.DpEvent:
         """The composition of the rounds alone, of all candidates."""
-        whole = self.stretches if self.mechanism.restarts else [self.rounds]
+        whole = self.stretches if self.mechanism.stretches_matter else [self.rounds]
         event = in_sequence(*(self.mechanism.event(rounds) for rounds in whole if rounds))
         if self.candidates == 1 or event == NOTHING:
             return event

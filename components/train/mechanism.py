@@ -103,7 +103,7 @@ class Mechanism:
         return "zero_out_one_client" if self.draws.fixed_places else "add_or_remove_one_client"
 
     @property
-    def restarts(self) -> bool:
+    def stretches_matter(self) -> bool:
         """Whether it matters where a stretch of rounds begins: a repeated round begins one."""
         return self.draws.rounds_between > 1
 
