@@ -32,6 +32,7 @@ setup(
     package_data={
         **{f"privet.{folder}": ["py.typed"] for folder in FOLDERS},
         "privet.components.report": ["*.html.jinja", "*.css"],
+        "privet.components.select": ["*.md.jinja"],
     },
     entry_points={"console_scripts": ["privet = privet.pipeline.cli:main"]},
     install_requires=[

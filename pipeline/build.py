@@ -9,6 +9,7 @@ from privet.components.evaluate.component import FederatedEvaluator
 from privet.components.ingest.component import ClientExampleGen
 from privet.components.push.component import Pusher
 from privet.components.report.component import RunReporter
+from privet.components.select.component import VariantSelector
 from privet.components.shared.artifacts import InfraBlessing, ModelBlessing, ServableModel
 from privet.components.train.component import FederatedTrainer
 from privet.components.validate.component import InfraValidator, ModelValidator
@@ -37,25 +38,44 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         str(workdir.train_state),
     )
     ledger = train.outputs["ledger"]
-    compress = ModelCompressor(train.outputs["model"], examples, config.compress)
-    servable = compress.outputs["servable"]
+    public = _ingest_public(config, workdir)
+    compress = ModelCompressor(
+        train.outputs["model"],
+        ledger,
+        examples,
+        config.compress,
+        public and public.outputs["examples"],
+        config.seed,
+    )
+    variants = compress.outputs["variants"]
     last_blessed = Resolver(
         strategy_class=LastBlessedStrategy,
-        candidate=servable,
+        candidates=variants,
         servables=Channel(type=ServableModel),
         blessings=Channel(type=ModelBlessing),
         infra_blessings=Channel(type=InfraBlessing),
-    ).with_id("LastBlessedModel")
+    ).with_id(RESOLVER)
     evaluate = FederatedEvaluator(
         examples,
         train.outputs["model"],
-        servable,
+        variants,
         last_blessed.outputs["servables"],
         config.evaluate,
         config.seed,
     )
     evaluation = evaluate.outputs["evaluation"]
-    gate = ModelValidator(servable, evaluation, ledger, config.gate)
+    select = VariantSelector(
+        variants,
+        compress.outputs["report"],
+        evaluation,
+        ledger,
+        examples,
+        config.served_name,
+        config.select,
+        config.card,
+    )
+    servable, selection = select.outputs["servable"], select.outputs["selection"]
+    gate = ModelValidator(servable, evaluation, selection, ledger, config.gate)
     infra = InfraValidator(servable, examples, config.infra)
     push = Pusher(
         servable,
@@ -71,6 +91,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         history=train.outputs["history"],
         compression=compress.outputs["report"],
         evaluation=evaluation,
+        selection=selection,
         blessing=gate.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
         pushed=push.outputs["pushed"],
@@ -78,7 +99,19 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
     return pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(workdir.artifacts),
-        components=[ingest, train, compress, last_blessed, evaluate, gate, infra, push, report],
+        components=[
+            ingest,
+            train,
+            *([public] if public else []),
+            compress,
+            last_blessed,
+            evaluate,
+            select,
+            gate,
+            infra,
+            push,
+            report,
+        ],
         enable_cache=True,
         metadata_connection_config=metadata.sqlite_metadata_connection_config(
             str(workdir.metadata)
@@ -87,14 +120,27 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
     )
 
 
+def _ingest_public(config: PipelineConfig, workdir: Workdir) -> ClientExampleGen | None:
+    """Ingestion of public data, if there are any."""
+    if config.public_data is None:
+        return None
+    public = ClientExampleGen(config.public_data, str(workdir.public_state))
+    return public.with_id("PublicExampleGen")
+
+
+RESOLVER = "LastBlessedModel"
+"""The one node that does no work of its own."""
+
 ARTIFACTS = {
     "examples": ("ClientExampleGen", "examples"),
     "model": ("FederatedTrainer", "model"),
     "ledger": ("FederatedTrainer", "ledger"),
     "history": ("FederatedTrainer", "history"),
-    "servable": ("ModelCompressor", "servable"),
+    "variants": ("ModelCompressor", "variants"),
     "compression": ("ModelCompressor", "report"),
     "evaluation": ("FederatedEvaluator", "evaluation"),
+    "servable": ("VariantSelector", "servable"),
+    "selection": ("VariantSelector", "selection"),
     "blessing": ("ModelValidator", "blessing"),
     "infra_blessing": ("InfraValidator", "blessing"),
     "pushed": ("Pusher", "pushed"),
@@ -103,4 +149,4 @@ ARTIFACTS = {
 """Name in run.json -> (node, output)."""
 
 NODES = tuple(dict.fromkeys(node for node, _ in ARTIFACTS.values()))
-"""The components, in order; the resolver between them does no work of its own."""
+"""The components that every run has, in order."""

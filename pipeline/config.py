@@ -10,10 +10,12 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from privet.components.compress.config import CompressConfig
+from privet.components.compress.config import CompressConfig, clients_refused
 from privet.components.evaluate.config import EvaluateConfig
 from privet.components.ingest.config import IngestConfig
 from privet.components.push.config import PushConfig
+from privet.components.select.config import CardConfig, SelectConfig
+from privet.components.shared import files
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
 from privet.components.train.config import TrainConfig
@@ -102,7 +104,11 @@ class PipelineConfig(Config, frozen=True):
       model_name: the name that is served; the pipeline's by default.
       seed: of everything random but privacy: initial weights, order of examples, sampling
         without privacy.
-      data, model, train, compress, evaluate, gate, infra, push, beam: one section per step.
+      public_data: data of nobody in particular, which compression may look at: a source as in
+        `data`, from which it takes features and label; none by default.
+      data, model, train, compress, evaluate, select, gate, infra, push, beam: one section per
+        step.
+      card: what the model's card says beside the facts of the run.
     """
 
     name: str
@@ -112,8 +118,11 @@ class PipelineConfig(Config, frozen=True):
     gate: GateConfig
     model_name: str | None = None
     seed: int = 0
+    public_data: IngestConfig | None = None
     compress: CompressConfig = CompressConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    select: SelectConfig = SelectConfig()
+    card: CardConfig = CardConfig()
     infra: InfraConfig = InfraConfig()
     push: PushConfig = PushConfig()
     beam: BeamConfig = BeamConfig()
@@ -134,6 +143,27 @@ class PipelineConfig(Config, frozen=True):
         )
         self.gate.check_metrics(self.data.label.task, personalized=personalization is not None)
         self.train.check_metrics(self.data.label.task)
+        self._check_compression()
+
+    def _check_compression(self) -> None:
+        """Checks that variants can be made, and without the data of private clients."""
+        compress, asking = self.compress, self.compress.asking_for_clients
+        check(not (asking and self.train.privacy.is_private), clients_refused(asking))
+        check(
+            self.public_data is not None or not compress.wants_public_data,
+            "compress.variants: ranges=public and fine_tuning want public_data, which is missing. "
+            "Give public_data.files, or set ranges: synthetic",
+        )
+        check(
+            self.train.quantization_aware is not None or not compress.wants_trained_ranges,
+            "compress.variants: ranges=trained wants train.quantization_aware, which is missing. "
+            "Give it, or set ranges: synthetic or public",
+        )
+        check(
+            self.select.variant is None or self.select.variant in compress.servable,
+            f"select.variant={self.select.variant} must be one of the variants that can be served: "
+            f"{', '.join(compress.servable)}",
+        )
 
     @property
     def served_name(self) -> str:
@@ -168,16 +198,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
     folder = path.resolve().parent
     if isinstance(values.get("data"), dict) and "schema_file" in values["data"]:
         values["data"] = _with_schema(folder, values["data"])
+    if isinstance(values.get("data"), dict) and isinstance(values.get("public_data"), dict):
+        values["public_data"] = _like_data(values["public_data"], values["data"])
     config = PipelineConfig.from_mapping(values)
     config = msgspec.structs.replace(
         config,
         data=_absolute_data(folder, config.data),
+        public_data=config.public_data and _absolute_data(folder, config.public_data),
         model=msgspec.structs.replace(
             config.model, module_file=_absolute(folder, config.model.module_file)
         ),
         train=_absolute_train(folder, config.train),
     )
     _check_model(config.model)
+    _check_public_files(config)
     return config
 
 
@@ -227,6 +261,39 @@ def _with_schema(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
             f"data.schema_file={name!r} must hold an object with client_id, features and label"
         )
     return {key: value for key, value in {**schema, **data}.items() if key != "schema_file"}
+
+
+_TAKEN_FROM_DATA = ("label", "features", "format", "max_reject_fraction", "corrupt_files")
+
+_NO_CLIENTS = {"kind": "iid", "clients": 8}
+"""Public rows belong to nobody, but the store wants them in groups."""
+
+
+def _like_data(public: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """The public_data section with what it leaves out taken from data."""
+    taken = {key: data[key] for key in _TAKEN_FROM_DATA if key in data}
+    named = {"client_id", "partition", "dataset"} & public.keys()
+    return {**taken, **({} if named else {"partition": _NO_CLIENTS}), **public}
+
+
+def _check_public_files(config: PipelineConfig) -> None:
+    """Refuses public data that are the clients' own, by whatever pattern they are named."""
+    if config.public_data is None:
+        return
+    clients, public = (
+        {Path(found).resolve() for pattern in data.patterns for found in _local_files(pattern)}
+        for data in (config.data, config.public_data)
+    )
+    if both := sorted(map(str, clients & public)):
+        raise ConfigError(
+            f"public_data.files holds {both[0]}, which is one of the clients' in data.files. What "
+            "is public is promised nothing: give other files, or set ranges: synthetic in "
+            "compress.variants."
+        )
+
+
+def _local_files(pattern: str) -> list[str]:
+    return files.match(pattern) if files.is_local(pattern) else [pattern]
 
 
 def _absolute_data(folder: Path, data: IngestConfig) -> IngestConfig:

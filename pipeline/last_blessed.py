@@ -6,15 +6,18 @@ from typing import Any
 from tfx.dsl.components.common import resolver
 from tfx.types.artifact import Artifact
 
-CANDIDATE, SERVABLES = "candidate", "servables"
+from privet.components.shared.artifacts import VARIANTS_ID
+
+CANDIDATES, SERVABLES = "candidates", "servables"
 BLESSINGS, INFRA_BLESSINGS = "blessings", "infra_blessings"
 
 
 class LastBlessedStrategy(resolver.ResolverStrategy):
-    """The newest servable that the gate and the server trial blessed, not the candidate itself.
+    """The newest servable that the gate and the server trial blessed, none of the candidates.
 
-    Leaving the candidate out keeps a repeated run fully cached: once its own model is blessed,
-    the run must still see the same baseline as before.
+    The candidates are the variants of this run, of which one will be served. Leaving them out keeps
+    a repeated run fully cached: once its own model is blessed, the run must still see the same
+    baseline as before.
     """
 
     def resolve_artifacts(
@@ -22,7 +25,7 @@ class LastBlessedStrategy(resolver.ResolverStrategy):
     ) -> dict[str, list[Artifact]]:
         """Returns the baseline (or nothing) under SERVABLES; TFX wants every key back."""
         del store
-        candidates = {artifact.id for artifact in input_dict[CANDIDATE]}
+        candidates = {artifact.id for artifact in input_dict[CANDIDATES]}
         served = {_servable_id(b) for b in input_dict[INFRA_BLESSINGS] if b.blessed == 1}
         servables = {artifact.id: artifact for artifact in input_dict[SERVABLES]}
         blessed = [
@@ -31,12 +34,12 @@ class LastBlessedStrategy(resolver.ResolverStrategy):
             if blessing.blessed == 1
             and (servable_id := _servable_id(blessing)) in servables
             and servable_id in served
-            and servable_id not in candidates
+            and servables[servable_id].get_int_custom_property(VARIANTS_ID) not in candidates
             and _exists(servables[servable_id].uri)
         ]
         baseline = [servables[blessed[-1]]] if blessed else []
         nothing: dict[str, list[Artifact]] = {BLESSINGS: [], INFRA_BLESSINGS: []}
-        return {CANDIDATE: input_dict[CANDIDATE], SERVABLES: baseline, **nothing}
+        return {CANDIDATES: input_dict[CANDIDATES], SERVABLES: baseline, **nothing}
 
 
 def _servable_id(blessing: Artifact) -> int:

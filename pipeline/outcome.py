@@ -11,7 +11,7 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from privet.components.shared import files, layout
-from privet.pipeline.build import ARTIFACTS, NODES
+from privet.pipeline.build import ARTIFACTS, NODES, RESOLVER
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.workdir import Workdir
 
@@ -106,7 +106,7 @@ def summarize(
         "nodes": {
             name: {"state": node.state, "seconds": node.seconds, "cached": node.cached}
             for name, node in nodes.items()
-            if name in NODES
+            if name != RESOLVER
         },
         "artifacts": {name: workdir.relative(path) for name, path in paths.items()},
         "headline": headline(paths),
@@ -119,6 +119,7 @@ def headline(paths: Mapping[str, str]) -> dict[str, Any]:
     ledger = _read(paths, "ledger", layout.LEDGER)
     evaluation = _read(paths, "evaluation", layout.EVALUATION)
     statistics = _read(paths, "examples", layout.STATISTICS)
+    selection = _read(paths, "selection", layout.SELECTION)
     compression = _read(paths, "compression", layout.COMPRESSION)
     metric = evaluation.get("metric")
     models = evaluation.get("models", {})
@@ -130,11 +131,12 @@ def headline(paths: Mapping[str, str]) -> dict[str, Any]:
         "relation": ledger.get("neighbouring_relation"),
         "metric": metric,
         "float": models["float"]["overall"][metric] if models else None,
-        "compressed": models["compressed"]["overall"][metric] if models else None,
+        "compressed": models[selection["variant"]]["overall"][metric] if selection else None,
+        "variant": selection.get("variant"),
         "train_clients": splits["train"]["clients"] if splits else None,
         "eval_clients": splits["eval"]["clients"] if splits else None,
         "bytes_float_gzip": sizes.get("float32"),
-        "bytes_compressed_gzip": sizes.get(compression.get("served")),
+        "bytes_compressed_gzip": sizes.get(selection.get("variant")),
     }
 
 

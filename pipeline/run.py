@@ -19,7 +19,7 @@ from privet.components.report.facts import read_facts
 from privet.components.shared import layout
 from privet.components.shared.errors import PipelineError, PrivetError, StoreError
 from privet.pipeline import outcome
-from privet.pipeline.build import NODES, create_pipeline
+from privet.pipeline.build import RESOLVER, create_pipeline
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.console import NodeWatcher, redirect_noise
 from privet.pipeline.workdir import Workdir
@@ -147,7 +147,7 @@ def _watched(workdir: Workdir, run_id: str, say: Say) -> Iterator[NodeWatcher]:
         started[node] = time.monotonic()
 
     def finish(node: str) -> None:
-        if node in NODES:
+        if node != RESOLVER:
             seconds = time.monotonic() - started[node]
             cached = outcome.read_nodes(workdir, run_id)[node].cached
             say(f"  {node:<20} {'cached' if cached else f'{seconds:.1f} s'}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from privet.components.shared import files, layout
+from privet.components.shared.guarantee import RELATIONS, rounded_up
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.workdir import Workdir
 
@@ -37,7 +38,7 @@ def run_lines(
         ),
         (
             "size",
-            f"{head['bytes_compressed_gzip']:,} bytes compressed, "
+            f"{head['bytes_compressed_gzip']:,} bytes compressed ({head['variant']}), "
             f"{head['bytes_float_gzip']:,} float (gzipped TFLite)",
         ),
         ("report", shown_path(workdir.report)),
@@ -77,9 +78,9 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         lines.append(
             (
                 "population",
-                f"epsilon {_up(budget['epsilon_spent'])} spent by {budget['runs']} runs on these "
-                f"clients, {_up(budget['epsilon_with_run'])} with this one, {budget['epsilon']:g} "
-                f"allowed at delta {budget['delta']:g}{room}",
+                f"epsilon {rounded_up(budget['epsilon_spent'])} spent by {budget['runs']} runs on "
+                f"these clients, {rounded_up(budget['epsilon_with_run'])} with this one, "
+                f"{budget['epsilon']:g} allowed at delta {budget['delta']:g}{room}",
             )
         )
     shown = _aligned(lines)
@@ -100,7 +101,7 @@ def together_lines(together: Mapping[str, Any]) -> list[str]:
             privacy_text(together["epsilon"], together["delta"], together["neighbouring_relation"]),
         ),
         *(
-            ("", f"{_up(run['epsilon'])} at delta {run['delta']:g}: {run['source']}")
+            ("", f"{rounded_up(run['epsilon'])} at delta {run['delta']:g}: {run['source']}")
             for run in together["runs"]
         ),
         ("", "and no run whose ledger was not given"),
@@ -108,20 +109,12 @@ def together_lines(together: Mapping[str, Any]) -> list[str]:
     return _aligned(lines)
 
 
-_RELATIONS = {
-    "add_or_remove_one_client": "per client (add or remove one)",
-    "zero_out_one_client": "per client (with its data, or without)",
-    "replace_one_client": "per client (its data, or other data), towards the server too",
-    "zero_out_one_example": "PER EXAMPLE, not per client (with it, or without)",
-}
-
-
 def privacy_text(epsilon: float | None, delta: float | None, relation: str | None) -> str:
     """A guarantee in words; relation as in the ledger."""
     if epsilon is None:
         return "NOT PRIVATE: train.privacy.mechanism is none"
     assert relation is not None
-    return f"epsilon {_up(epsilon)} at delta {delta:g}, {_RELATIONS[relation]}"
+    return f"epsilon {rounded_up(epsilon)} at delta {delta:g}, {RELATIONS[relation]}"
 
 
 def program() -> str:
@@ -148,11 +141,6 @@ def _ended_early(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:
         "early_stop": "the metric no longer improved",
     }[ledger["ended_by"]]
     return [("rounds", f"{ledger['rounds']} of {ledger['rounds_planned']}: {reason}")]
-
-
-def _up(epsilon: float) -> str:
-    """An epsilon to show: rounded up, so never less than was spent."""
-    return f"{math.ceil(epsilon * 1000) / 1000:g}"
 
 
 def _traffic_text(plan: Mapping[str, Any]) -> str:

@@ -49,6 +49,11 @@ class Workdir:
         return self.root / "ingest"
 
     @property
+    def public_state(self) -> Path:
+        """What the ingestion of public data keeps between runs."""
+        return self.root / "public"
+
+    @property
     def train_state(self) -> Path:
         """What training keeps between runs: checkpoints, the journal of noised rounds."""
         return self.root / "train"

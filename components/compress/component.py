@@ -1,4 +1,4 @@
-"""ModelCompressor: a trained model -> a small servable, and the size of every variant."""
+"""ModelCompressor: a trained model -> variants of it, with the size and speed of each."""
 
 from pathlib import Path
 from typing import Any
@@ -8,31 +8,32 @@ from tfx.types import artifact_utils
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from privet.components.compress import transforms
-from privet.components.compress.config import SCHEMES, CompressConfig
-from privet.components.compress.report import compression_report
-from privet.components.shared import artifacts, files, layout, storage
+from privet.components.compress.config import CompressConfig
+from privet.components.shared import artifacts, files
 
 
 class ModelCompressorSpec(ComponentSpec):
-    """Takes the examples for their schema only: compression never reads client data."""
+    """Takes the examples for their schema; their content only in a run without privacy."""
 
     PARAMETERS = {  # noqa: RUF012 (TFX reads plain dicts)
         "config": ExecutionParameter(type=str),
+        "seed": ExecutionParameter(type=int),
         "source_version": ExecutionParameter(type=str),
     }
     INPUTS = {  # noqa: RUF012
         "model": ChannelParameter(type=artifacts.FederatedModel),
+        "ledger": ChannelParameter(type=artifacts.PrivacyLedger),
         "examples": ChannelParameter(type=artifacts.ClientExamples),
+        "public": ChannelParameter(type=artifacts.ClientExamples, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
-        "servable": ChannelParameter(type=artifacts.ServableModel),
+        "variants": ChannelParameter(type=artifacts.ModelVariants),
         "report": ChannelParameter(type=artifacts.CompressionReport),
     }
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Builds all variants on Beam, then exports the one that is served."""
+    """Builds all variants on Beam, then times them in turns."""
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -40,50 +41,57 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Any]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Reads the Keras model and the schema; writes the servable and the report."""
-        from privet.components.compress import export
+        """Writes a version directory for each variant, and the report."""
+        from privet.components.compress.run import compress
 
-        config = CompressConfig.from_json(exec_properties["config"])
-        model = artifact_utils.get_single_uri(input_dict["model"])
-        schema = storage.read_schema(artifact_utils.get_single_uri(input_dict["examples"]))
-        report = artifact_utils.get_single_uri(output_dict["report"])
-        with self._make_beam_pipeline() as pipeline:
-            transforms.build_variants(pipeline, model, schema, report)
-        variants = [
-            files.read_json(transforms.variant_path(report, scheme, "json")) for scheme in SCHEMES
-        ]
-        files.write_json(
-            files.join(report, layout.COMPRESSION),
-            compression_report(variants, config.quantization),
-        )
-        export.export_servable(
-            export.load_model(model, config.quantization),
-            schema,
-            config.quantization,
-            artifact_utils.get_single_uri(output_dict["servable"]),
+        public = [artifact.uri for artifact in input_dict.get("public", [])]  # none or one
+        compress(
+            CompressConfig.from_json(exec_properties["config"]),
+            model=artifact_utils.get_single_uri(input_dict["model"]),
+            ledger=artifact_utils.get_single_uri(input_dict["ledger"]),
+            examples=artifact_utils.get_single_uri(input_dict["examples"]),
+            public=public[0] if public else None,
+            seed=exec_properties["seed"],
+            directory=artifact_utils.get_single_uri(output_dict["variants"]),
+            report=artifact_utils.get_single_uri(output_dict["report"]),
+            make_pipeline=self._make_beam_pipeline,
         )
 
 
 class ModelCompressor(base_beam_component.BaseBeamComponent):
-    """Quantizes and exports the model without looking at client data.
+    """Makes the model small, in several ways, without looking at the data of private clients.
 
     Args:
       model: FederatedModel.
+      ledger: PrivacyLedger of its training: with privacy nothing but public data is read.
       examples: ClientExamples, for the schema.
       config: see CompressConfig.
+      public: ClientExamples of public data, for variants that want them.
+      seed: of synthetic inputs, and of fine-tuning.
     """
 
     SPEC_CLASS = ModelCompressorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(self, model: Channel, examples: Channel, config: CompressConfig):
+    def __init__(
+        self,
+        model: Channel,
+        ledger: Channel,
+        examples: Channel,
+        config: CompressConfig,
+        public: Channel | None = None,
+        seed: int = 0,
+    ):
         folder = Path(__file__).parent
         spec = ModelCompressorSpec(
             model=model,
+            ledger=ledger,
             examples=examples,
+            public=public,
             config=config.to_json(),
+            seed=seed,
             source_version=files.source_digest(folder, folder.parent / "shared"),
-            servable=Channel(type=artifacts.ServableModel),
+            variants=Channel(type=artifacts.ModelVariants),
             report=Channel(type=artifacts.CompressionReport),
         )
         super().__init__(spec=spec)

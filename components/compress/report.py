@@ -1,32 +1,33 @@
-"""compression_report.json: every variant beside the float32 model."""
+"""compression_report.json: every variant beside the trained weights as they are."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from privet.components.compress.config import BASELINE
 
-def compression_report(variants: Sequence[Mapping[str, Any]], served: str) -> dict[str, Any]:
+_DATA = ("none", "synthetic", "public", "clients")
+"""What variants may be made with, from what tells least of anybody to what tells most."""
+
+
+def compression_report(
+    variants: Sequence[Mapping[str, Any]], latency: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
     """The content of compression_report.json.
 
     Args:
-      variants: measurements of each scheme, with name, bytes, bytes_gzip, max_weight_error and
-        saved_model.
-      served: the scheme that is served.
+      variants: what variants.build_variant gave, the baseline among them.
+      latency: what latency.measure gave.
     """
-    by_name = {variant["name"]: variant for variant in variants}
-    float_bytes = by_name["float32"]["bytes_gzip"]
+    float_bytes = next(v["bytes_gzip"] for v in variants if v["name"] == BASELINE.label)
     return {
-        "schema": 1,
-        "served": served,
-        "data_used": "none",
+        "schema": 2,
+        "data_used": max((variant["data_used"] for variant in variants), key=_DATA.index),
         "variants": [
             {
-                "name": variant["name"],
-                "bytes": variant["bytes"],
-                "bytes_gzip": variant["bytes_gzip"],
+                **variant,
                 "ratio_gzip": round(float_bytes / variant["bytes_gzip"], 4),
-                "max_weight_error": variant["max_weight_error"],
+                "latency_us": dict(latency[variant["name"]]),
             }
             for variant in variants
         ],
-        "saved_model": by_name[served]["saved_model"],
     }

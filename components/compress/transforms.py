@@ -1,56 +1,52 @@
-"""The Beam pipeline of compression: every scheme is built and measured, independently."""
+"""The Beam pipeline of compression: every variant is built and measured, independently."""
 
 import tempfile
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import apache_beam as beam
-import numpy as np
 
-from privet.components.compress.config import SCHEMES, Scheme
-from privet.components.compress.sizes import directory_sizes, file_sizes
+from privet.components.compress.sources import Sources
+from privet.components.compress.variant_config import VariantConfig
 from privet.components.shared import files
-from privet.components.shared.schema import Schema
 
 
-def build_variants(pipeline: beam.Pipeline, model: str, schema: Schema, output: str) -> None:
-    """Adds the building of all variants to a pipeline.
+def build_variants(
+    pipeline: beam.Pipeline,
+    configs: Sequence[VariantConfig],
+    sources: Sources,
+    directory: str,
+    report: str,
+) -> None:
+    """Adds the building of variants to a pipeline.
 
     Args:
       pipeline: the Beam pipeline.
-      model: folder of the FederatedModel.
-      schema: of one example.
-      output: folder that gets variants/<scheme>.tflite and variants/<scheme>.json.
+      configs: of the variants.
+      sources: what they are made of.
+      directory: folder that gets a version directory <name>/ for each.
+      report: folder that gets variants/<name>.json for each: what was measured.
     """
     _ = (
         pipeline
-        | "Schemes" >> beam.Create(list(SCHEMES))
-        | "SpreadSchemes" >> beam.Reshuffle()
-        | "BuildVariant" >> beam.Map(_build_variant, model, schema.to_json(), output)
+        | "Variants" >> beam.Create([config.to_json() for config in configs])
+        | "SpreadVariants" >> beam.Reshuffle()
+        | "BuildVariant" >> beam.Map(_build_variant, sources, directory, report)
     )
 
 
-def variant_path(output: str, scheme: str, ending: str) -> str:
-    """Where a variant's model (`tflite`) or measurements (`json`) are."""
-    return files.join(output, "variants", f"{scheme}.{ending}")
+def measurements_path(report: str, name: str) -> str:
+    """Where a variant's measurements are."""
+    return files.join(report, "variants", f"{name}.json")
 
 
-def _build_variant(scheme: Scheme, model: str, schema: str, output: str) -> None:
-    from privet.components.compress import export  # imports TensorFlow, in the worker
+def _build_variant(config_json: str, sources: Sources, directory: str, report: str) -> None:
+    from privet.components.compress import variants  # imports TensorFlow, in the worker
 
-    original = export.load_model(model, "float32")
-    rounded = export.load_model(model, scheme)
-    with tempfile.TemporaryDirectory() as directory:
-        export.export_saved_model(rounded, Schema.from_json(schema), directory)
-        tflite = export.convert_tflite(directory, scheme)
-        saved_model = directory_sizes(directory)
-    measured: dict[str, Any] = {
-        "name": scheme,
-        **file_sizes(tflite),
-        "max_weight_error": max(
-            float(np.abs(a.numpy() - b.numpy()).max())
-            for a, b in zip(original.trainable_variables, rounded.trainable_variables, strict=True)
-        ),
-        "saved_model": saved_model,
-    }
-    files.write_bytes(variant_path(output, scheme, "tflite"), tflite)
-    files.write_json(variant_path(output, scheme, "json"), measured)
+    config = VariantConfig.from_json(config_json)
+    with tempfile.TemporaryDirectory() as folder:
+        measured = variants.build_variant(config, sources, folder)
+        for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+            name = path.relative_to(folder).as_posix()
+            files.write_bytes(files.join(directory, config.label, name), path.read_bytes())
+    files.write_json(measurements_path(report, config.label), measured)

@@ -1,6 +1,7 @@
 """Settings of one variant: what is done to the trained model to make it small."""
 
 import math
+import re
 from typing import Literal
 
 from privet.components.shared.configuration import Config, check
@@ -9,22 +10,25 @@ Quantization = Literal["float32", "float16", "int8_weights", "dynamic_range", "i
 
 Ranges = Literal["synthetic", "public", "trained", "clients"]
 
-ROUNDS_ACTIVATIONS: tuple[Quantization, ...] = ("dynamic_range", "int8", "int16")
-"""Schemes in which TFLite rounds activations too."""
+MEASURED_ONLY: tuple[Quantization, ...] = ("dynamic_range", "int16")
+"""Schemes in which TFLite computes what no SavedModel can repeat to the last bit."""
 
 NEEDS_RANGES: tuple[Quantization, ...] = ("int8", "int16")
 """Schemes that round activations to ranges which are fixed beforehand."""
 
 
 class FineTuningConfig(Config, frozen=True):
-    """Quantization-aware training on public data, after the federated training.
+    """Quantization-aware training after the federated one, by tensorflow_model_optimization.
 
     Attributes:
-      epochs: passes over the public examples.
+      on: whose examples: `public` ones, or those of `clients`, which only a run without privacy may
+        use.
+      epochs: passes over the examples.
       batch_size: examples of a step.
       learning_rate: of Adam.
     """
 
+    on: Literal["public", "clients"] = "public"
     epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 1e-4
@@ -68,6 +72,10 @@ class VariantConfig(Config, frozen=True):
     ranges: Ranges | None = None
 
     def __post_init__(self) -> None:
+        check(
+            self.name is None or re.fullmatch(r"[A-Za-z0-9][\w-]*", self.name) is not None,
+            f"name={self.name!r} must be letters, digits, '-' or '_', first a letter or digit",
+        )
         check(0 <= self.sparsity < 1, f"sparsity={self.sparsity} must lie in [0, 1)")
         check(
             self.pattern != "2:4" or self.sparsity == 0.5,
@@ -116,4 +124,9 @@ class VariantConfig(Config, frozen=True):
     @property
     def wants_public_data(self) -> bool:
         """Whether it cannot be made without `public_data`."""
-        return self.ranges == "public" or self.fine_tuning is not None
+        return "public" in (self.ranges, self.fine_tuning and self.fine_tuning.on)
+
+    @property
+    def asks_for_clients(self) -> bool:
+        """Whether it would look at the data of clients."""
+        return "clients" in (self.ranges, self.fine_tuning and self.fine_tuning.on)

@@ -25,7 +25,7 @@ class FederatedEvaluatorSpec(ComponentSpec):
     INPUTS = {  # noqa: RUF012
         "examples": ChannelParameter(type=artifacts.ClientExamples),
         "model": ChannelParameter(type=artifacts.FederatedModel),
-        "servable": ChannelParameter(type=artifacts.ServableModel),
+        "variants": ChannelParameter(type=artifacts.ModelVariants),
         "blessed": ChannelParameter(type=artifacts.ServableModel, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
@@ -47,7 +47,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         examples = artifact_utils.get_single_uri(input_dict["examples"])
         schema = storage.read_schema(examples)
-        servables = {"compressed": artifact_utils.get_single_uri(input_dict["servable"])}
+        variants = artifact_utils.get_single_uri(input_dict["variants"])
+        servables = {name: files.join(variants, name) for name in files.folders(variants)}
         for blessed in input_dict.get("blessed", []):  # none or one
             if servable_fits(blessed.uri, schema):
                 servables["blessed"] = blessed.uri
@@ -65,12 +66,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 class FederatedEvaluator(base_beam_component.BaseBeamComponent):
-    """Measures the float, the compressed and the last blessed model on held-out clients.
+    """Measures the trained model, its variants and the last blessed one on held-out clients.
 
     Args:
       examples: ClientExamples.
       model: FederatedModel, evaluated as `float`.
-      servable: ServableModel, evaluated as `compressed` through its TFLite file.
+      variants: ModelVariants, each evaluated by its name, through its TFLite file.
       blessed: the last blessed ServableModel, evaluated as `blessed`; may be empty, and is left
         out when it takes other features than these examples have.
       config: see EvaluateConfig.
@@ -85,7 +86,7 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
         self,
         examples: Channel,
         model: Channel,
-        servable: Channel,
+        variants: Channel,
         blessed: Channel | None = None,
         config: EvaluateConfig | None = None,
         seed: int = 0,
@@ -95,7 +96,7 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
         spec = FederatedEvaluatorSpec(
             examples=examples,
             model=model,
-            servable=servable,
+            variants=variants,
             blessed=blessed,
             split=split,
             config=(config or EvaluateConfig()).to_json(),

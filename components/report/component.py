@@ -26,6 +26,7 @@ class RunReporterSpec(ComponentSpec):
         "history": ChannelParameter(type=artifacts.TrainingHistory),
         "compression": ChannelParameter(type=artifacts.CompressionReport),
         "evaluation": ChannelParameter(type=artifacts.FederatedEvaluation),
+        "selection": ChannelParameter(type=artifacts.VariantSelection),
         "blessing": ChannelParameter(type=artifacts.ModelBlessing),
         "infra_blessing": ChannelParameter(type=artifacts.InfraBlessing),
         "pushed": ChannelParameter(type=artifacts.PushedModel),

@@ -5,6 +5,7 @@ from typing import Any
 
 from privet.components.report.page import RunFacts
 from privet.components.shared import files, layout
+from privet.components.shared.served import served_view
 
 _FILES = {  # field of RunFacts -> (input of RunReporter, the artifact's file)
     "statistics": ("examples", layout.STATISTICS),
@@ -13,6 +14,7 @@ _FILES = {  # field of RunFacts -> (input of RunReporter, the artifact's file)
     "history": ("history", layout.HISTORY),
     "compression": ("compression", layout.COMPRESSION),
     "evaluation": ("evaluation", layout.EVALUATION),
+    "selection": ("selection", layout.SELECTION),
     "verdict": ("blessing", layout.BLESSING),
     "infra": ("infra_blessing", layout.INFRA_BLESSING),
     "pushed": ("pushed", layout.PUSHED),
@@ -32,4 +34,6 @@ def read_facts(name: str, model_name: str, folders: Mapping[str, str]) -> RunFac
         for field, (key, file) in _FILES.items()
         if key in folders
     }
+    if "evaluation" in facts and "selection" in facts:
+        facts["evaluation"] = served_view(facts["evaluation"], facts["selection"])
     return RunFacts(name=name, model_name=model_name, **facts)

@@ -32,6 +32,7 @@ class RunFacts:
     history: Facts | None = None  # train: rounds, metrics and bytes exchanged
     compression: Facts | None = None  # compress: variants and their sizes
     evaluation: Facts | None = None  # evaluate: metrics overall and per client
+    selection: Facts | None = None  # select: which variant is served, and why
     verdict: Facts | None = None  # validate: the quality gate's rules
     infra: Facts | None = None  # validate: what a real server answered
     pushed: Facts | None = None  # push: where the model went
@@ -71,7 +72,7 @@ def render(facts: RunFacts) -> str:
         partition=client_labels(partition),
         divided=how_divided(partition),
         models=models(facts.evaluation),
-        variants=variants(facts.compression),
+        variants=variants(facts.compression, facts.selection),
         rules=rules(facts.verdict),
         private=is_private(facts.ledger),
         most_labels=figures.MOST_LABELS,
@@ -129,6 +130,7 @@ def run_banner(facts: RunFacts) -> Banner:
             ("train", facts.ledger and facts.history),
             ("compress", facts.compression),
             ("evaluate", facts.evaluation),
+            ("select", facts.selection),
             ("validate", facts.verdict and facts.infra),
             ("push", facts.pushed),
         )
@@ -207,7 +209,7 @@ def draw_figures(facts: RunFacts) -> dict[str, Markup]:
     if spreads:
         title = str((facts.evaluation or {}).get("metric"))
         drawn["clients"] = figures.client_distribution(spreads, title)
-    weighed = variants(facts.compression)
+    weighed = variants(facts.compression, facts.selection)
     if weighed:
         drawn["sizes"] = figures.variant_sizes(
             [
@@ -266,17 +268,13 @@ def models(evaluation: Facts | None) -> list[dict[str, Any]]:
     ]
 
 
-def variants(compression: Facts | None) -> list[dict[str, Any]]:
-    """The compressed variants, each with `served` and `smaller`: float32's gzip size over its."""
+def variants(compression: Facts | None, selection: Facts | None) -> list[dict[str, Any]]:
+    """The variants of the model, each with `served`, and what speaks for it and against it."""
     listed = (compression or {}).get("variants") or ()
-    served = (compression or {}).get("served")
-    full = next((one.get("bytes_gzip") for one in listed if one.get("name") == "float32"), None)
+    chosen = (selection or {}).get("variant")
+    choices = {row.get("name"): row for row in (selection or {}).get("variants") or ()}
     return [
-        {
-            **one,
-            "served": one.get("name") == served,
-            "smaller": full / one["bytes_gzip"] if full and one.get("bytes_gzip") else None,
-        }
+        {**choices.get(one.get("name"), {}), **one, "served": one.get("name") == chosen}
         for one in listed
     ]
 

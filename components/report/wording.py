@@ -88,12 +88,6 @@ def whole(value: float) -> str:
 
 
 @_or_dash
-def tiny(value: float) -> str:
-    """Two digits and a power of ten; a plain 0."""
-    return f"{value:.1e}" if value else "0"
-
-
-@_or_dash
 def percent(value: float) -> str:
     """A share in hundredths, with one decimal at most."""
     return f"{round(100 * value, 1) + 0.0:g}%"  # no -0
@@ -103,6 +97,12 @@ def percent(value: float) -> str:
 def times(value: float) -> str:
     """How many times as much."""
     return f"{value:.1f}×"
+
+
+@_or_dash
+def microseconds(value: float) -> str:
+    """A time, in milliseconds from one on."""
+    return f"{value:.3g} µs" if value < 1000 else f"{value / 1000:.3g} ms"
 
 
 @_or_dash
@@ -174,8 +174,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "scientific": scientific,
     "bytes": _or_dash(byte_size),
     "times": times,
+    "microseconds": microseconds,
     "percent": percent,
-    "tiny": tiny,
     "words": words,
     "text": text,
     "change": change,

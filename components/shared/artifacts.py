@@ -32,16 +32,32 @@ class TrainingHistory(Artifact):
     TYPE_NAME = "PrivetTrainingHistory"
 
 
-class ServableModel(Artifact):
-    """One version directory: SavedModel, model.tflite and warm-up requests, all compressed."""
+class ModelVariants(Artifact):
+    """A version directory for each variant of the model, by its name."""
 
-    TYPE_NAME = "PrivetServableModel"
+    TYPE_NAME = "PrivetModelVariants"
 
 
 class CompressionReport(Artifact):
-    """compression_report.json: size of every variant."""
+    """compression_report.json: size and speed of every variant."""
 
     TYPE_NAME = "PrivetCompressionReport"
+
+
+class VariantSelection(Artifact):
+    """selection.json: which variant is served, and why not the others."""
+
+    TYPE_NAME = "PrivetVariantSelection"
+
+
+VARIANTS_ID = "variants_id"
+"""Property of a ServableModel: the id of the ModelVariants that it is one of."""
+
+
+class ServableModel(Artifact):
+    """One version directory: SavedModel, model.tflite, warm-up requests and the model's card."""
+
+    TYPE_NAME = "PrivetServableModel"
 
 
 class FederatedEvaluation(Artifact):

@@ -120,6 +120,12 @@ def copy(source: str, destination: str) -> None:
             writer.write(block)
 
 
+def copy_folder(source: str, destination: str) -> None:
+    """Copies all files of a folder, those of its folders too."""
+    for path in match(join(source, "**")):
+        copy(path, join(destination, path.removeprefix(source).lstrip("/")))
+
+
 def write_secret(path: str, content: bytes) -> None:
     """Writes a file that, on a local disk, only its owner may read and no power cut takes back."""
     if not is_local(path):

@@ -20,7 +20,8 @@ from privet.components.train.privacy_config import PrivacyConfig
 
 _EVALUATION = (
     "Evaluation on the eval clients (accuracy over rounds, per-client metrics, the gate's "
-    "verdict). These clients do not train, and epsilon does not cover releasing their metrics."
+    "verdict, the choice among compressed variants). These clients do not train, and epsilon does "
+    "not cover releasing their metrics."
 )
 _SEARCH = (
     "THE SEARCH FOR SETTINGS IS NOT CHARGED: choosing among private runs on the same clients "

@@ -9,6 +9,7 @@ from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from privet.components.shared import artifacts, files, layout, storage
+from privet.components.shared.served import served_view
 from privet.components.validate import rules
 from privet.components.validate.config import GateConfig, InfraConfig
 
@@ -23,6 +24,7 @@ class ModelValidatorSpec(ComponentSpec):
     INPUTS = {  # noqa: RUF012
         "servable": ChannelParameter(type=artifacts.ServableModel),
         "evaluation": ChannelParameter(type=artifacts.FederatedEvaluation),
+        "selection": ChannelParameter(type=artifacts.VariantSelection),
         "ledger": ChannelParameter(type=artifacts.PrivacyLedger),
     }
     OUTPUTS = {"blessing": ChannelParameter(type=artifacts.ModelBlessing)}  # noqa: RUF012
@@ -39,10 +41,14 @@ class ModelValidatorExecutor(base_executor.BaseExecutor):
     ) -> None:
         """Writes blessing.json; `blessed` and the model's id become properties."""
         evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
+        selection = artifact_utils.get_single_uri(input_dict["selection"])
         ledger = artifact_utils.get_single_uri(input_dict["ledger"])
         verdict = rules.judge(
             GateConfig.from_json(exec_properties["config"]),
-            files.read_json(files.join(evaluation, layout.EVALUATION)),
+            served_view(
+                files.read_json(files.join(evaluation, layout.EVALUATION)),
+                files.read_json(files.join(selection, layout.SELECTION)),
+            ),
             files.read_json(files.join(ledger, layout.LEDGER)),
         )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
@@ -57,7 +63,8 @@ class ModelValidator(base_component.BaseComponent):
 
     Args:
       servable: the candidate.
-      evaluation: FederatedEvaluation of the candidate.
+      evaluation: FederatedEvaluation of all variants.
+      selection: VariantSelection, which says which of them is the candidate.
       ledger: PrivacyLedger of its training.
       config: the rules; see GateConfig.
     """
@@ -65,11 +72,19 @@ class ModelValidator(base_component.BaseComponent):
     SPEC_CLASS = ModelValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ModelValidatorExecutor)
 
-    def __init__(self, servable: Channel, evaluation: Channel, ledger: Channel, config: GateConfig):
+    def __init__(
+        self,
+        servable: Channel,
+        evaluation: Channel,
+        selection: Channel,
+        ledger: Channel,
+        config: GateConfig,
+    ):
         folder = Path(__file__).parent
         spec = ModelValidatorSpec(
             servable=servable,
             evaluation=evaluation,
+            selection=selection,
             ledger=ledger,
             config=config.to_json(),
             source_version=files.source_digest(

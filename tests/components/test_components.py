@@ -91,6 +91,8 @@ def build(place: Path, accuracy: float) -> list[Any]:
     from privet.components.ingest.component import ClientExampleGen
     from privet.components.ingest.config import IngestConfig
     from privet.components.push.component import Pusher
+    from privet.components.select.component import VariantSelector
+    from privet.components.select.config import SelectConfig
     from privet.components.train.component import FederatedTrainer
     from privet.components.train.config import (
         TrainConfig,
@@ -127,13 +129,23 @@ def build(place: Path, accuracy: float) -> list[Any]:
     train = FederatedTrainer(
         examples, str(place / "model.py"), "build_model", training, state=str(place / "training")
     )
-    compress = ModelCompressor(train.outputs["model"], examples, CompressConfig())
-    servable = compress.outputs["servable"]
+    ledger = train.outputs["ledger"]
+    compress = ModelCompressor(train.outputs["model"], ledger, examples, CompressConfig())
+    variants = compress.outputs["variants"]
     fine_tuned = EvaluateConfig(personalization=PersonalizationConfig(epochs=2))
-    evaluate = FederatedEvaluator(examples, train.outputs["model"], servable, config=fine_tuned)
-    validate = ModelValidator(
-        servable, evaluate.outputs["evaluation"], train.outputs["ledger"], gate
+    evaluate = FederatedEvaluator(examples, train.outputs["model"], variants, config=fine_tuned)
+    evaluation = evaluate.outputs["evaluation"]
+    select = VariantSelector(
+        variants,
+        compress.outputs["report"],
+        evaluation,
+        ledger,
+        examples,
+        "tiny",
+        SelectConfig(variant="int8_weights"),
     )
+    servable = select.outputs["servable"]
+    validate = ModelValidator(servable, evaluation, select.outputs["selection"], ledger, gate)
     trial = InfraValidator(servable, examples, InfraConfig(requests=2))
     push = Pusher(
         servable,
@@ -141,7 +153,7 @@ def build(place: Path, accuracy: float) -> list[Any]:
         trial.outputs["blessing"],
         str(place / "serving" / "tiny"),
     )
-    return [ingest, train, compress, evaluate, validate, trial, push]
+    return [ingest, train, compress, evaluate, select, validate, trial, push]
 
 
 def latest(connection: Any, nodes: tuple[str, ...]) -> SimpleNamespace:
@@ -186,9 +198,11 @@ def test_every_artifact_has_its_type_and_its_file(first: SimpleNamespace) -> Non
         ("model", "FederatedTrainer"): ("PrivetFederatedModel", "keras_metadata.pb"),
         ("ledger", "FederatedTrainer"): ("PrivetPrivacyLedger", "privacy_ledger.json"),
         ("history", "FederatedTrainer"): ("PrivetTrainingHistory", "training_history.json"),
-        ("servable", "ModelCompressor"): ("PrivetServableModel", "model.tflite"),
+        ("variants", "ModelCompressor"): ("PrivetModelVariants", "float32/model.tflite"),
         ("report", "ModelCompressor"): ("PrivetCompressionReport", "compression_report.json"),
         ("evaluation", "FederatedEvaluator"): ("PrivetFederatedEvaluation", "evaluation.json"),
+        ("servable", "VariantSelector"): ("PrivetServableModel", "model_card.md"),
+        ("selection", "VariantSelector"): ("PrivetVariantSelection", "selection.json"),
         ("blessing", "ModelValidator"): ("PrivetModelBlessing", "blessing.json"),
         ("blessing", "InfraValidator"): ("PrivetInfraBlessing", "infra_blessing.json"),
         ("pushed", "Pusher"): ("PrivetPushedModel", "pushed.json"),
@@ -213,7 +227,7 @@ def test_verdicts_are_properties_of_the_artifacts(first: SimpleNamespace) -> Non
     assert ledger.properties["private"].int_value == 1
     assert blessing.properties["blessed"].int_value == 1
     assert blessing.custom_properties["servable_id"].int_value == (
-        first.outputs["servable", "ModelCompressor"].id
+        first.outputs["servable", "VariantSelector"].id
     )
     assert first.outputs["blessing", "InfraValidator"].properties["blessed"].int_value == 1
     assert pushed.properties["pushed"].int_value == 1
@@ -230,15 +244,13 @@ def test_files_agree_with_each_other(first: SimpleNamespace, place: Path) -> Non
     assert ledger["rounds"] == len(history["rounds"]) == 2
     assert ledger["sampling"]["clients"] == 4
     assert [one["epsilon"] for one in history["rounds"]] == ledger["epsilon_by_round"]
-    assert report["served"] == "int8_weights"
-    assert {one["name"] for one in report["variants"]} == {
-        "float32",
-        "float16",
-        "dynamic_range",
-        "int8_weights",
-    }
+    selection = content(first.outputs["selection", "VariantSelector"], "selection.json")
+    names = {"float32", "float16", "dynamic_range", "int8", "int8_weights"}
+    assert {one["name"] for one in report["variants"]} == names
+    assert {one["name"] for one in selection["variants"]} == names
+    assert selection["variant"] == "int8_weights"
     assert (evaluation["clients"], evaluation["examples"]) == (2, 6)
-    assert set(evaluation["models"]) == {"float", "compressed"}
+    assert set(evaluation["models"]) == {"float", *names}
     personalization = evaluation["personalization"]
     assert personalization["settings"]["epochs"] == 2
     assert (personalization["clients"], personalization["examples"]) == (2, 4)
@@ -246,7 +258,7 @@ def test_files_agree_with_each_other(first: SimpleNamespace, place: Path) -> Non
 
 
 def test_pushed_version_is_the_servable(first: SimpleNamespace, place: Path) -> None:
-    servable = Path(first.outputs["servable", "ModelCompressor"].uri)
+    servable = Path(first.outputs["servable", "VariantSelector"].uri)
     version = place / "serving" / "tiny" / "1"
 
     assert (version / "model.tflite").read_bytes() == (servable / "model.tflite").read_bytes()

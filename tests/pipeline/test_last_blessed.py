@@ -2,20 +2,35 @@
 
 import pytest
 
-from privet.components.shared.artifacts import InfraBlessing, ModelBlessing, ServableModel
+from privet.components.shared.artifacts import (
+    VARIANTS_ID,
+    InfraBlessing,
+    ModelBlessing,
+    ModelVariants,
+    ServableModel,
+)
 from privet.pipeline.last_blessed import LastBlessedStrategy
 
 
 @pytest.fixture
 def resolve(tmp_path):
-    """Resolves the baseline of a candidate; models are 1, 2, ... in the order of the verdicts."""
+    """Resolves the baseline of a candidate; models are 1, 2, ... in the order of the verdicts.
+
+    Each is one of the variants of its own run, whose id is 1000 more.
+    """
 
     def servable(number, there=True):
         artifact = ServableModel()
         artifact.id = number
         artifact.uri = str(tmp_path / str(number))
+        artifact.set_int_custom_property(VARIANTS_ID, 1000 + number)
         if there:
             (tmp_path / str(number)).mkdir(exist_ok=True)
+        return artifact
+
+    def variants(number):
+        artifact = ModelVariants()
+        artifact.id = 1000 + number
         return artifact
 
     def verdict(kind, number, blessed):
@@ -29,13 +44,13 @@ def resolve(tmp_path):
         found = LastBlessedStrategy().resolve_artifacts(
             None,
             {
-                "candidate": [servable(candidate)],
+                "candidates": [variants(candidate)],
                 "servables": [servable(n, n not in gone) for n in gate],
                 "blessings": [verdict(ModelBlessing, n, ok) for n, ok in gate.items()],
                 "infra_blessings": [verdict(InfraBlessing, n, ok) for n, ok in infra.items()],
             },
         )
-        assert found.keys() == {"candidate", "servables", "blessings", "infra_blessings"}
+        assert found.keys() == {"candidates", "servables", "blessings", "infra_blessings"}
         return [artifact.id for artifact in found["servables"]]
 
     return run
