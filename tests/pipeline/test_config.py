@@ -80,7 +80,30 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
         ("data.split.eval=1.5", "eval=1.5 must lie between 0 and 1"),
         ("data.label.column=x_0", "columns ['x_0'] are used more than once"),
         ("name=../x", "name='../x' must be letters"),
-        ("compress.quantization=dynamic_range", "is none of float32, float16, int8_weights"),
+        (
+            "compress.variants=[{quantization: int4}]",
+            "'int4' is none of float32, float16, int8_weights, dynamic_range, int8, int16",
+        ),
+        (
+            "compress.variants=[{quantization: int8, ranges: clients}]",
+            "compress.variants int8: ranges=clients and fine_tuning.on=clients would look at the "
+            "data of clients after training, which no epsilon covers",
+        ),
+        (
+            "compress.variants=[{quantization: int8, fine_tuning: {on: clients}}]",
+            "Set ranges: public or fine_tuning.on: public, with public_data; or ranges: synthetic; "
+            "or train.quantization_aware with ranges: trained",
+        ),
+        (
+            "compress.variants=[{quantization: int8, ranges: public}]",
+            "want public_data, which is missing",
+        ),
+        (
+            "compress.variants=[{quantization: int8, ranges: trained}]",
+            "ranges=trained wants train.quantization_aware, which is missing",
+        ),
+        ("select.variant=dynamic_range", "must be one of the variants that can be served: float32"),
+        ("select.variant=k16", "must be one of the variants that can be served: float32"),
         ("train.rounds", "must be key.path=value"),
         ("name.first=x", "'name' is not a section"),
         ("model.module_file=nope.py", "nope.py' does not exist"),
@@ -153,3 +176,29 @@ def test_model_file_with_a_syntax_error_is_refused(project):
     project.model.write_text("def build_model(:\n")
     with pytest.raises(ConfigError, match="is not valid Python"):
         project.load()
+
+
+def test_clients_without_privacy_may_be_looked_at(project):
+    config = project.load(
+        "train.privacy={mechanism: none}",
+        "gate.rules=[{metric: compressed.accuracy, lower_bound: 0}]",
+        "compress.variants=[{quantization: int8, ranges: clients}]",
+    )
+    assert config.compress.asking_for_clients == ["int8"]
+
+
+def test_public_data_are_read_like_the_clients(project):
+    public = project.config.with_name("public.csv")
+    config = project.load(f"public_data.files={public.name}")
+    assert config.public_data.files == (str(public),)
+    assert config.public_data.label == config.data.label
+    assert config.public_data.features == config.data.features
+    assert config.public_data.partition.kind == "iid"  # they belong to nobody
+    assert config.public_data.client_id is None
+
+
+def test_the_clients_own_files_are_not_public(project):
+    (name,) = {Path(pattern).name for pattern in project.load().data.files}
+    for pattern in (name, f"./{name}", "*" + name[-5:]):
+        with pytest.raises(ConfigError, match=r"is one of the clients' in data\.files"):
+            project.load(f"public_data.files='{pattern}'")
