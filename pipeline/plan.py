@@ -18,7 +18,7 @@ from privet.components.shared.privacy_loss import NOTHING, epsilon_of
 from privet.components.shared.schema import Schema
 from privet.components.shared.user_code import load_function
 from privet.components.train import accounting, population_budget
-from privet.components.train.communication import traffic_of
+from privet.components.train.communication import mean_traffic
 from privet.components.train.config import TrainConfig
 from privet.components.train.participation import Participation, build_participation
 from privet.components.train.privacy_config import PrivacyConfig
@@ -158,9 +158,10 @@ def _traffic_plan(
     """Bytes over the network; None where the model was not built."""
     down = up = down_total = up_total = None
     if shapes is not None:
-        down, up = traffic_of(train, shapes)
-        down_total = round(down * participation.expected_starts * train.rounds)
-        up_total = round(up * participation.expected_reports * train.rounds)
+        traffic = mean_traffic(train, shapes, train.rounds)
+        down, up = (round(mean) for mean in traffic)
+        down_total = round(traffic.down * participation.expected_starts * train.rounds)
+        up_total = round(traffic.up * participation.expected_reports * train.rounds)
     return {
         "bytes_down_per_client_round": down,
         "bytes_up_per_client_round": up,

@@ -22,6 +22,7 @@ from privet.components.train.algorithms import build_client_optimizer, with_lear
 from privet.components.train.client_noise import ClientNoise, ClientNoiseQuery
 from privet.components.train.config import TrainConfig
 from privet.components.train.example_gradients import noised_gradient
+from privet.components.train.masking import masked
 from privet.components.train.update_compression import quantized
 
 
@@ -34,6 +35,7 @@ class Prepared(NamedTuple):
       mechanism: the DPQuery's global state.
       algorithm: of mime_lite the optimizer's state, of scaffold the mean control variate.
       learning_rate: of the client's steps.
+      masks: of the weights, where training prunes; else ().
     """
 
     weights: Any
@@ -41,6 +43,7 @@ class Prepared(NamedTuple):
     mechanism: Any
     algorithm: Any
     learning_rate: Any
+    masks: Any = ()
 
 
 class BlockTensors(NamedTuple):
@@ -180,15 +183,16 @@ class _Client:
         elif self._config.algorithm == "mime_lite":
             record = (self._delta(first, end), self._mean_gradient(first, end))
         elif self._config.algorithm == "scaffold":
-            control = unflat(self._block.states[number], weights)
+            control = self._masked(unflat(self._block.states[number], weights))
             delta = self._delta(first, end, control)
             record, state = self._change(delta, control, end - first)
         else:
             record = self._delta(first, end)
         if self._noise is not None and self._noise.kind == "local":
-            record = self._noise.noised(self._noise.clipped(record), number)
+            record = self._masked(self._noise.noised(self._noise.clipped(record), number))
         if self._config.update_bits is not None:
-            record = quantized(record, self._config.update_bits, self._block.seeds[number])
+            seeds = self._block.seeds[number]
+            record = self._masked(quantized(record, self._config.update_bits, seeds))
         record, finite = _finite(record)
         if state:
             state = tf.nest.map_structure(
@@ -214,7 +218,8 @@ class _Client:
                     control,
                 )
             stepped, weights = optimizer.next(state, weights, gradients)
-            return batch + 1, tuple(weights), state if fixed else stepped
+            # A state that is not the client's own may still move what was pruned since.
+            return batch + 1, self._masked(tuple(weights)), state if fixed else stepped
 
         loop = tf.while_loop(lambda batch, *_: batch < end, step, (first, start, initial))
         return tf.nest.map_structure(tf.subtract, start, loop[1])
@@ -247,7 +252,7 @@ class _Client:
         """The gradient of a batch's mean loss, and the number of its examples."""
         size = self._block.sizes[batch]
         if self._noise is not None and self._noise.kind == "example":
-            gradients = noised_gradient(
+            noised = noised_gradient(
                 lambda weights, row: self._gradient(weights, self._examples(row[None])),
                 weights,
                 self._block.order[batch, :size],
@@ -255,6 +260,7 @@ class _Client:
                 batch=batch,
                 batch_size=self._config.batch_size,
             )
+            gradients = self._masked(noised)
         else:
             gradients = self._gradient(weights, self._batch(batch))
         return gradients, tf.cast(size, tf.float32)
@@ -268,7 +274,12 @@ class _Client:
                 (weights, self._given.frozen), features, training=True
             )
             loss = self._model.loss(outputs, labels, counts)
-        return tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradient = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return self._masked(gradient)  # by the chain rule: the model has weights times masks
+
+    def _masked(self, values: Any) -> Any:
+        """The values of tensors like the weights (one set of them or two) that are not pruned."""
+        return masked(values, self._given.masks)
 
     def _batch(self, batch: Any) -> tuple[Any, Any, Any]:
         """Features, labels and example weights of a batch.

@@ -9,6 +9,7 @@ from privet.components.shared.schema import Task
 from privet.components.train.optimizer_config import OptimizerConfig, ScheduleConfig
 from privet.components.train.participation_config import AsynchronousConfig, SimulationConfig
 from privet.components.train.privacy_config import PrivacyConfig, SamplingConfig
+from privet.components.train.pruning_config import PruningConfig
 
 
 class RobustConfig(Config, frozen=True):
@@ -92,6 +93,7 @@ class TrainConfig(Config, frozen=True):
       robust_aggregation: in place of the mean; refused with privacy.
       update_bits: bits for each value of a client's update on its way up (stochastic
         quantization); by default the 32 of float32.
+      pruning: weights that are set to zero during training; see PruningConfig.
       simulation: clients that drop out or are late.
       asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
@@ -132,6 +134,7 @@ class TrainConfig(Config, frozen=True):
     weight_by: Literal["client", "examples"] = "client"
     robust_aggregation: RobustConfig | None = None
     update_bits: Literal[4, 8] | None = None
+    pruning: PruningConfig | None = None
     simulation: SimulationConfig = SimulationConfig()
     asynchronous: AsynchronousConfig | None = None
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"
@@ -164,6 +167,8 @@ class TrainConfig(Config, frozen=True):
             self.gradient_clip_norm is None or 0 < self.gradient_clip_norm < math.inf,
             f"gradient_clip_norm={self.gradient_clip_norm} must be > 0 and finite",
         )
+        if self.pruning is not None:
+            self.pruning.check_rounds(self.rounds)
         self._check_algorithm()
         self._check_privacy()
         self._check_simulation()

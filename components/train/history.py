@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privet.components.shared import files, layout
-from privet.components.train.communication import traffic_of
+from privet.components.train.communication import mean_traffic
 from privet.components.train.config import TrainConfig
 from privet.components.train.participation import Participation
 from privet.components.train.sampling import Sampler
@@ -36,6 +36,7 @@ class Round:
       evaluation: metrics of the global model on the eval clients, or None if not evaluated.
       examples: steps of clients took so many examples, each as often as it was taken; None where
         the cohort is a secret.
+      sparsity: share of the prunable weights that is zero after it; None unless training prunes.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Round:
     epsilon: float | None
     evaluation: dict[str, float] | None
     examples: int | None = None
+    sparsity: float | None = None
 
 
 def training_history(
@@ -66,7 +68,7 @@ def training_history(
       shapes: of the trainable weights.
     """
     secret = sampler.draws.probability is not None
-    traffic = traffic_of(config, shapes)
+    traffic = mean_traffic(config, shapes, len(rounds))
     return {
         "schema": 1,
         "metric": metric,
@@ -76,6 +78,7 @@ def training_history(
                 "cohort": None if secret else round_.cohort,
                 "seconds": None if secret else round(round_.seconds, 4),
                 "epsilon": round_.epsilon,
+                "sparsity": round_.sparsity,
                 "eval": round_.evaluation,
             }
             for round_ in rounds
@@ -83,8 +86,8 @@ def training_history(
         "eval_private": False,
         "eval_note": PUBLIC_EVAL_NOTE if config.public_eval else EVAL_NOTE,
         "bytes": {
-            "down_per_client_round": traffic.down,
-            "up_per_client_round": traffic.up,
+            "down_per_client_round": round(traffic.down),
+            "up_per_client_round": round(traffic.up),
             "down_total": round(traffic.down * participation.expected_starts * len(rounds)),
             "up_total": round(traffic.up * participation.expected_reports * len(rounds)),
         },

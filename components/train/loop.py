@@ -12,6 +12,7 @@ import numpy as np
 
 from privet.components.shared.errors import ConfigError, ModelError, PrivacyError
 from privet.components.shared.privacy_loss import NOTHING
+from privet.components.shared.sparsity import share_of_zeros
 from privet.components.train.accounting import Accountant, joint_noise_multiplier
 from privet.components.train.checkpoint import Checkpoint, Checkpoints
 from privet.components.train.config import TrainConfig
@@ -129,7 +130,8 @@ def train(
         drawn = np.concatenate([part.clients for part, _ in (first, *others)])
         taken = None if secret else int(example_counts[drawn].sum())
         seconds = time.monotonic() - started
-        rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation, taken))
+        zeros = share_of_zeros(engine.weights(state)) if config.pruning else None
+        rounds.append(Round(number, len(drawn), seconds, epsilon, evaluation, taken, zeros))
         progress(rounds[-1])
         if checkpoints and (ends or (save_every and number % save_every == 0)):
             counted = accountant.rounds if accountant else 0

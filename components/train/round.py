@@ -23,6 +23,7 @@ import tensorflow_privacy
 from privet.components.shared.errors import ModelError
 from privet.components.shared.keras_models import input_specs, label_dtype
 from privet.components.shared.schema import Schema
+from privet.components.shared.sparsity import masked
 from privet.components.train.aggregation import MeanQuery
 from privet.components.train.algorithms import (
     build_server_optimizer,
@@ -55,6 +56,7 @@ from privet.components.train.noise import (
     weights_of,
 )
 from privet.components.train.programs import Arrays, Call, Program, build_program
+from privet.components.train.pruning import masks_after
 from privet.components.train.robust import robust_mean
 from privet.components.train.server_update import (
     ServerTensors,
@@ -78,6 +80,7 @@ class ServerState(NamedTuple):
       rounds: that led here, of which the learning rates are a function.
       visited: where clients keep something, int32 [population]: the round in which each of them
         last wrote it, 0 for none.
+      masks: where training prunes, of each of the weights: False for those that stay 0.
     """
 
     weights: Arrays
@@ -88,6 +91,7 @@ class ServerState(NamedTuple):
     noise_rounds: int = 0
     rounds: int = 0
     visited: np.ndarray | None = None
+    masks: Arrays = ()
 
     @property
     def arrays(self) -> Arrays:
@@ -162,7 +166,7 @@ class Programs:
         return 8 * sum(part.size for part in self.initial.weights) * sends_rows(self.config)
 
     def prepare(self, state: ServerState) -> Arrays:
-        """What every client needs: the weights, how to clip, and its learning rate."""
+        """What every client needs: the weights, how to clip, its learning rate, and masks."""
         config = self.config
         rate = learning_rate(config.client_optimizer, state.rounds + 1, config.rounds)
         return (
@@ -171,6 +175,7 @@ class Programs:
             *state.query,
             *state.algorithm,
             np.asarray(rate, np.float32),
+            *state.masks,
         )
 
     def noise_seeds(self, block: Block) -> Arrays:
@@ -202,10 +207,11 @@ class Programs:
         if config.robust_aggregation is not None:
             total = self._robust_total(partial)
         rate = learning_rate(config.server_optimizer, state.rounds + 1, config.rounds)
+        at_rate = np.asarray(rate, np.float32)
         tensors = len(self.nothing.total) - 1  # the last one is the weight
         seeds = fresh_seeds(tensors)
         weights = weights_of(self.correlation, state.noise_rounds)
-        updated = update((*state.arrays, *total, np.asarray(rate, np.float32), seeds, *weights))
+        updated = update((*state.arrays, *total, at_rate, seeds, *weights, *state.masks))
         taken = iter(updated)
         after = state._replace(
             weights=tuple(itertools.islice(taken, len(state.weights))),
@@ -221,7 +227,7 @@ class Programs:
             visited = state.visited.copy()
             visited[cohort] = after.rounds
             after = after._replace(visited=visited)
-        return after, tf.nest.pack_sequence_as(self.event, numbers)
+        return pruned(config, after), tf.nest.pack_sequence_as(self.event, numbers)
 
     def begin_stretch(self, state: ServerState) -> ServerState:
         """The state with nothing left of noise that is correlated over rounds."""
@@ -237,6 +243,26 @@ class Programs:
         parts = np.split(mean, ends[:-1])
         shaped = zip(parts, self.initial.weights, strict=True)
         return (*(part.reshape(like.shape) for part, like in shaped), np.ones((), np.float32))
+
+
+def pruned(config: TrainConfig, state: ServerState) -> ServerState:
+    """The state with the masks of its round, made of its weights, on all that they apply to.
+
+    >>> state = ServerState((np.array([[1.0, 2.0]]),), (), (), (), masks=(np.ones((1, 2), bool),))
+    >>> settings = {"sparsity": 0.5, "schedule": "constant", "begin_round": 0}
+    >>> config = {"privacy": {"mechanism": "none"}, "pruning": settings}
+    >>> pruned(TrainConfig.from_mapping(config), state).weights
+    (array([[0., 2.]]),)
+    """
+    if config.pruning is None:
+        return state
+    masks = masks_after(config.pruning, config.rounds, state.rounds, state.weights, state.masks)
+    algorithm = state.algorithm
+    if config.algorithm == "scaffold":
+        algorithm = tuple(masked(algorithm, masks))
+    return state._replace(
+        weights=tuple(masked(state.weights, masks)), algorithm=algorithm, masks=masks
+    )
 
 
 def build_programs(
@@ -283,27 +309,35 @@ def build_programs(
         return function
 
     def update(
-        state: ServerTensors, total: Total, rate: tf.Tensor, seeds: tf.Tensor, weights: Weights
+        state: ServerTensors,
+        total: Total,
+        rate: tf.Tensor,
+        seeds: tf.Tensor,
+        weights: Weights,
+        masks: Any,
     ) -> Any:
         if mean is None or client_noise == "example":
-            return plain_update(config, query, state, total, rate, population)
+            return plain_update(config, query, state, total, rate, population, masks)
         if isinstance(mean, ClientNoiseQuery):
             result, _, event = mean.get_noised_result(total.updates, state.query)
-            return server_step(config, state, result, rate, share=None), event
+            return server_step(config, state, result, rate, None, masks), event
         sums = tf.nest.flatten(total.updates)
         noises, kept_noise = draw_noise(sums, seeds, state.noise, weights)
         with mean.noised_by(noises):
             result, mechanism, event = mean.get_noised_result(total.updates, state.query)
-        state = server_step(config, state, result, rate, share=None)
+        state = server_step(config, state, result, rate, None, masks)
         return state._replace(query=mechanism, noise=kept_noise), event
 
     rate = tf.TensorSpec((), tf.float32)
     kept = specs_of(state)
-    given = Prepared(weights, specs_of(frozen), kept.query, kept.algorithm, rate)
+    masks = () if config.pruning is None else tuple(np.ones(w.shape, bool) for w in trainable)
+    masked_by = specs_of(masks)
+    given = Prepared(weights, specs_of(frozen), kept.query, kept.algorithm, rate, masked_by)
     seeds = tf.TensorSpec((None, len(weights), 2), tf.int64) if client_noise else ()
     needed = given, _block_specs(config, schema, weights), seeds
     drawn = tf.TensorSpec((len(sums), 2), tf.int64), specs_of(weights_of(correlation, 0))
-    update_program, (_, event) = build_program(update, kept, specs_of(nothing), rate, *drawn)
+    taken = kept, specs_of(nothing), rate, *drawn, masked_by
+    update_program, (_, event) = build_program(update, *taken)
     with unfused_normalization():
         plain, _ = build_program(work(padded=False), *needed)
         compiled = None
@@ -319,13 +353,17 @@ def build_programs(
     visited = np.zeros(population, np.int32) if keeps_state(config) else None
     return Programs(
         config=config,
-        initial=ServerState(
-            weights=_flat(state.weights),
-            optimizer=_flat(state.optimizer),
-            query=_flat(state.query),
-            algorithm=_flat(state.algorithm),
-            noise=_flat(state.noise),
-            visited=visited,
+        initial=pruned(
+            config,
+            ServerState(
+                weights=_flat(state.weights),
+                optimizer=_flat(state.optimizer),
+                query=_flat(state.query),
+                algorithm=_flat(state.algorithm),
+                noise=_flat(state.noise),
+                visited=visited,
+                masks=masks,
+            ),
         ),
         frozen=frozen,
         nothing=Partial(_flat(nothing), NOBODY.rows),

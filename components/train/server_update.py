@@ -11,6 +11,7 @@ from privet.components.train.algorithms import (
 )
 from privet.components.train.client_update import Total
 from privet.components.train.config import TrainConfig
+from privet.components.train.masking import masked
 
 
 class ServerTensors(NamedTuple):
@@ -33,13 +34,19 @@ def initial_algorithm(config: TrainConfig, weights: Any) -> Any:
 
 
 def plain_update(
-    config: TrainConfig, query: Any, state: ServerTensors, total: Total, rate: Any, population: int
+    config: TrainConfig,
+    query: Any,
+    state: ServerTensors,
+    total: Total,
+    rate: Any,
+    population: int,
+    masks: Any = (),
 ) -> Any:
     """The server's step along the plain mean."""
     result, _, event = query.get_noised_result(total.updates, state.query)
     mean = tf.nest.map_structure(lambda value: tf.math.divide_no_nan(value, total.weight), result)
     share = total.weight / population
-    updated = server_step(config, state, mean, rate, share)
+    updated = server_step(config, state, mean, rate, share, masks)
     # Of nobody there is no mean: momentum must not move the model either.
     somebody = total.weight > 0
     return tf.nest.map_structure(
@@ -48,7 +55,7 @@ def plain_update(
 
 
 def server_step(
-    config: TrainConfig, state: ServerTensors, mean: Any, rate: Any, share: Any
+    config: TrainConfig, state: ServerTensors, mean: Any, rate: Any, share: Any, masks: Any = ()
 ) -> ServerTensors:
     """A step of the server's optimizer against the mean of what clients sent.
 
@@ -58,8 +65,10 @@ def server_step(
       mean: of the form client_update.record_like.
       rate: the learning rate.
       share: of the population that took part.
+      masks: of the weights, where training prunes. The mean is masked before the optimizer sees it,
+        so that momentum gathers no noise on what is pruned.
     """
-    algorithm = state.algorithm
+    algorithm, mean = state.algorithm, masked(mean, masks)
     if config.algorithm == "mime_lite":
         mean, gradient = mean
         still = tf.nest.map_structure(tf.zeros_like, gradient)
@@ -70,4 +79,5 @@ def server_step(
     optimizer = build_server_optimizer(config)
     stepped = with_learning_rate(optimizer, state.optimizer, rate)
     stepped, weights = optimizer.next(stepped, state.weights, mean)
-    return ServerTensors(tuple(weights), stepped, state.query, algorithm, state.noise)
+    weights = masked(tuple(weights), masks)  # momentum of before would still move them
+    return ServerTensors(weights, stepped, state.query, algorithm, state.noise)

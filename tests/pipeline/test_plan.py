@@ -112,6 +112,18 @@ def test_traffic_and_suggestions_need_no_data_either() -> None:
     assert "norm a step" in lines
 
 
+def test_traffic_of_a_training_that_prunes_is_the_mean_over_its_rounds() -> None:
+    pruning = ["sparsity=0.5", "schedule=constant", "begin_round=1"]
+    config = load_config(TUTORIAL, ["train.rounds=2", *(f"train.pruning.{one}" for one in pruning)])
+    plan = make_plan(config, Questions(traffic=True))
+
+    kernels, biases = 784 * 200 + 200 * 200 + 200 * 10, 410
+    whole, pruned = 4 * (kernels + biases), 4 * (kernels // 2 + biases)
+    assert plan["bytes_up_per_client_round"] == (whole + pruned) / 2
+    assert plan["bytes_up_total"] == (whole + pruned) * 120
+    assert plan["bytes_down_total"] == (whole + pruned + kernels // 8) * 120
+
+
 def test_noised_statistics_of_a_stated_population_need_the_schema_only(
     shared_project: Any, plan: dict[str, Any]
 ) -> None:

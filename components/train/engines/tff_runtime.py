@@ -19,14 +19,17 @@ from tensorflow_federated.python.aggregators.differential_privacy import (
 
 from privet.components.shared.keras_models import label_dtype, model_inputs
 from privet.components.shared.prefetch import prefetched
+from privet.components.shared.sparsity import masked
 from privet.components.shared.storage import ClientData, ClientStore
 from privet.components.train.aggregation import build_aggregator
 from privet.components.train.algorithms import build_learning_process, learning_rate
 from privet.components.train.client_order import training_orders
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines import Late, saving
+from privet.components.train.masking import masked_model
 from privet.components.train.model import restore_keras, to_functional
 from privet.components.train.optimizer_config import ScheduleConfig
+from privet.components.train.pruning import masks_after
 from privet.components.train.reading import CohortReader
 
 
@@ -64,8 +67,9 @@ class TffEngine:
         self._resources = contextlib.ExitStack()
         context = tff.backends.native.create_sync_local_cpp_execution_context()
         self._resources.enter_context(tff.framework.get_context_stack().install(context))
+        functional = to_functional(model, store.schema)
         self._process = build_learning_process(
-            to_functional(model, store.schema),
+            functional if config.pruning is None else masked_model(functional),
             config,
             build_aggregator(query, weighted=config.weight_by == "examples"),
         )
@@ -73,7 +77,7 @@ class TffEngine:
 
     def initialize(self) -> Any:
         """The server state before the first round."""
-        return State(self._process.initialize(), 0)
+        return self._pruned(State(self._process.initialize(), 0))
 
     def read(self, cohort: np.ndarray, round_number: int) -> Iterator[tf.data.Dataset]:
         """Begins to read a cohort."""
@@ -86,7 +90,7 @@ class TffEngine:
         """A round of the cohort."""
         assert not late  # TrainConfig refuses them
         inside = self._process.next(self._scheduled(state), list(cohort)).state
-        after = State(inside, state.rounds + 1)
+        after = self._pruned(State(inside, state.rounds + 1))
         if not self._private:
             return after, dp_accounting.NonPrivateDpEvent()
         return after, extract_dp_event_from_state(inside.aggregator)
@@ -125,6 +129,24 @@ class TffEngine:
                     child.kill()
         self._resources.close()
         gc.collect()
+
+    def _pruned(self, state: State) -> State:
+        """The state with the masks of its round, made of its weights, on these.
+
+        Masks are the last of the model's weights that do not train; see masked_model.
+        """
+        config = self._config
+        if config.pruning is None:
+            return state
+        weights = self._process.get_model_weights(state.inside)
+        trainable = [np.asarray(value) for value in weights.trainable]
+        others = tuple(np.asarray(value) for value in weights.non_trainable)
+        frozen, masks = others[: -len(trainable)], others[-len(trainable) :]
+        masks = masks_after(config.pruning, config.rounds, state.rounds, trainable, masks)
+        changed = tff.learning.models.ModelWeights(
+            tuple(masked(trainable, masks)), (*frozen, *masks)
+        )
+        return State(self._process.set_model_weights(state.inside, changed), state.rounds)
 
     def _scheduled(self, state: State) -> Any:
         """TFF's state at the server's learning rate of the round; it knows the clients' itself."""

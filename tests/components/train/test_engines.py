@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ModelError, StoreError
+from privet.components.shared.sparsity import share_of_zeros
 from privet.components.shared.storage import ClientStore
 from privet.components.train.aggregation import build_query
 from privet.components.train.client_order import training_orders
@@ -217,6 +218,40 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
         "gradient_clip_norm": 0.5,
     },
+    "pruning": {
+        "rounds": 3,
+        "pruning": {
+            "sparsity": 0.8,
+            "initial_sparsity": 0.3,
+            "begin_round": 0,
+            "end_round": 2,
+            "scope": "global",
+        },
+        "local_epochs": 2,
+        "gradient_clip_norm": 0.5,
+        "client_optimizer": {"learning_rate": 0.05, "momentum": 0.9},
+        "server_optimizer": {"learning_rate": 0.5, "momentum": 0.9},
+    },
+    "pruning under mime_lite": {
+        "algorithm": "mime_lite",
+        "rounds": 3,
+        "pruning": {"sparsity": 0.5, "schedule": "constant", "begin_round": 1, "pattern": "2:4"},
+        "client_optimizer": {"name": "adam", "learning_rate": 0.01},
+        "server_optimizer": {"learning_rate": 0.5, "momentum": 0.9},
+    },
+    "pruning under fed_adam by examples": {
+        "algorithm": "fed_adam",
+        "rounds": 3,
+        "pruning": {
+            "sparsity": 0.6,
+            "pattern": "block",
+            "block": [3, 1],
+            "begin_round": 1,
+            "end_round": 3,
+        },
+        "server_optimizer": {"learning_rate": 0.1},
+        "weight_by": "examples",
+    },
 }
 COMPILED = [{"engine": "compiled", "xla": xla} for xla in ("on", "off")]
 BEAM = [{"engine": "beam", "xla": "off"}]
@@ -249,7 +284,7 @@ def wanted(make_engine: Any, stores: Any, train_config: Any) -> Callable[..., An
     ("model", "settings"),
     [("dense", name) for name in SETTINGS]
     + [(model, "fed_avg") for model in MODELS if model != "dense"]
-    + [("embedding", name) for name in ("fed_prox", "clipped gradients")],
+    + [("embedding", name) for name in ("fed_prox", "clipped gradients", "pruning")],
 )
 def test_weights_are_those_of_tff(
     model: str,
@@ -268,6 +303,9 @@ def test_weights_are_those_of_tff(
 
     assert_equal(got, weights)
     assert any(not np.array_equal(a, b) for a, b in zip(got, initial, strict=True))
+    if config.pruning is not None:
+        assert all(np.array_equal(a == 0, b == 0) for a, b in zip(got, weights, strict=True))
+        assert share_of_zeros(got) == pytest.approx(config.pruning.sparsity, abs=0.05)
     assert got_event == event == dp_accounting.NonPrivateDpEvent()
 
 

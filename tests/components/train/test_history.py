@@ -14,9 +14,9 @@ from privet.components.train.sampling import AllClients, PoissonSampler
 
 ROUNDS = [
     Round(1, 8, 0.5, 1.25, None, 80),
-    Round(2, 7, 0.25, None, {"accuracy": 0.5, "loss": 1.5}, 70),
+    Round(2, 7, 0.25, None, {"accuracy": 0.5, "loss": 1.5}, 70, 0.75),
 ]
-COLUMNS = ["round", "cohort", "seconds", "epsilon", "eval_accuracy", "eval_loss"]
+COLUMNS = ["round", "cohort", "seconds", "epsilon", "sparsity", "eval_accuracy", "eval_loss"]
 
 
 def written(folder: Path, config: Any, sampler: Any) -> tuple[Any, Any, dict[Any, float]]:
@@ -47,7 +47,7 @@ def test_table_and_events_say_what_the_json_says(tmp_path: Path, train_config: A
 
     assert table.column_names == COLUMNS
     assert table.to_pylist() == [
-        {**{name: row[name] for name in COLUMNS[:4]}}
+        {**{name: row[name] for name in COLUMNS[:5]}}
         | {f"eval_{name}": (row["eval"] or {}).get(name) for name in ("accuracy", "loss")}
         for row in history["rounds"]
     ]
@@ -58,6 +58,7 @@ def test_table_and_events_say_what_the_json_says(tmp_path: Path, train_config: A
         ("seconds", 1): 0.5,
         ("seconds", 2): 0.25,
         ("epsilon", 1): 1.25,
+        ("sparsity", 2): 0.75,
         ("eval_accuracy", 2): 0.5,
         ("eval_loss", 2): 1.5,
     }
@@ -69,7 +70,7 @@ def test_secret_cohorts_and_times_are_in_none_of_them(tmp_path: Path, train_conf
     assert [(row["cohort"], row["seconds"]) for row in history["rounds"]] == [(None, None)] * 2
     assert [(row["cohort"], row["seconds"]) for row in table.to_pylist()] == [(None, None)] * 2
     assert table.column_names == COLUMNS
-    assert {tag for tag, _ in scalars} == {"epsilon", "eval_accuracy", "eval_loss"}
+    assert {tag for tag, _ in scalars} == {"epsilon", "sparsity", "eval_accuracy", "eval_loss"}
 
 
 @pytest.mark.parametrize("public", [True, False])

@@ -34,6 +34,10 @@ OPTIMIZERS = {
     "momentum": {"learning_rate": 0.5, "momentum": 0.9},
     "adam": {"name": "adam", "learning_rate": 0.1},
 }
+PRUNING = {
+    "momentum": {"sparsity": 0.5, "schedule": "constant", "begin_round": 1},
+    "adam": None,
+}
 COHORTS = [np.array([0, 1]), np.array([1]), np.array([0, 1])]
 
 
@@ -51,7 +55,13 @@ def test_state_comes_back_to_the_bit_and_goes_on_to_the_same_weights(
 ) -> None:
     import tensorflow as tf
 
-    config = train_config(engine=engine, xla=xla, server_optimizer=OPTIMIZERS[optimizer])
+    config = train_config(
+        engine=engine,
+        xla=xla,
+        rounds=3,
+        server_optimizer=OPTIMIZERS[optimizer],
+        pruning=PRUNING[optimizer],
+    )
     store = store_of(two_clients)
 
     def build(query: Any = None) -> Any:
@@ -218,6 +228,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "client_optimizer": {"learning_rate": 0.1, "schedule": {"kind": "cosine"}},
         "update_bits": 8,
     },
+    "pruning": {"pruning": {"sparsity": 0.5, "begin_round": 1, "end_round": 6}},
 }
 
 
