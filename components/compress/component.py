@@ -57,9 +57,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             compression_report(variants, config.quantization),
         )
         export.export_servable(
-            export.load_model(model, config.quantization),
+            export.KerasPredictor(export.load_model(model, config.quantization), schema),
+            files.read_bytes(transforms.variant_path(report, config.quantization, "tflite")),
             schema,
-            config.quantization,
             artifact_utils.get_single_uri(output_dict["servable"]),
         )
 

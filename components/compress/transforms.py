@@ -40,7 +40,9 @@ def _build_variant(scheme: Scheme, model: str, schema: str, output: str) -> None
     original = export.load_model(model, "float32")
     rounded = export.load_model(model, scheme)
     with tempfile.TemporaryDirectory() as directory:
-        export.export_saved_model(rounded, Schema.from_json(schema), directory)
+        example = Schema.from_json(schema)
+        predict = export.KerasPredictor(rounded, example)
+        export.export_saved_model(predict, example, directory)
         tflite = export.convert_tflite(directory, scheme)
         saved_model = directory_sizes(directory)
     measured: dict[str, Any] = {
