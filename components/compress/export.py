@@ -1,24 +1,52 @@
-"""Exporting a Keras model for TF Serving: SavedModel, model.tflite, warm-up requests.
+"""Exporting a model for TF Serving: SavedModel, model.tflite, warm-up requests.
 
 The version directory serves unchanged from tensorflow_model_server and from `privet serve`, with
 and without `--prefer_tflite_model`; serving_default has the same input and output names in both.
 classify and regress parse tf.Examples, which TFLite cannot, so only the SavedModel has them.
+
+What is exported is a tf.Module. It is called with the features by name, each [examples, ...] of the
+schema's dtype, and gives float32 [examples, units]: the scores (after softmax or sigmoid) or the
+prediction. The same module gives the same bytes in whichever process.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from privet.components.compress.config import Scheme
 from privet.components.compress.quantize import pack_weights, quantize_weights
+from privet.components.compress.reproducible import make_reproducible
 from privet.components.shared import signatures
+from privet.components.shared.keras_models import model_inputs
 from privet.components.shared.schema import Schema
 
 PREDICTION_OUTPUT = "prediction"
 """Output of serving_default for regression; for classification it is `scores`."""
+
+WARM_UP_BATCHES = (1, 32)
+"""Examples of each warm-up request: one, as most clients ask, and as many as a batch may hold."""
+
+
+class KerasPredictor(tf.Module):
+    """A Keras model that gives logits, as a predictor that gives scores (or the prediction).
+
+    Args:
+      model: called with the only feature, or with several by name.
+      schema: whose task says what follows the logits: softmax, sigmoid or nothing.
+    """
+
+    def __init__(self, model: tf.keras.Model, schema: Schema):
+        super().__init__()
+        self.model = model
+        self._task = schema.task
+
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        outputs = self.model(model_inputs(features), training=False)
+        if self._task == "multiclass":
+            return tf.nn.softmax(outputs)
+        return tf.nn.sigmoid(outputs) if self._task == "binary" else outputs
 
 
 def load_model(directory: str, scheme: Scheme) -> tf.keras.Model:
@@ -32,39 +60,42 @@ def load_model(directory: str, scheme: Scheme) -> tf.keras.Model:
     return model
 
 
-def export_servable(model: tf.keras.Model, schema: Schema, scheme: Scheme, directory: str) -> None:
+def export_servable(predict: tf.Module, tflite: bytes, schema: Schema, directory: str) -> None:
     """Writes a version directory.
 
     Args:
-      model: with weights as `load_model` gives them for the same scheme.
+      predict: gives the scores or the prediction, see above.
+      tflite: the same model as a TFLite file, with signature metadata.
       schema: of one example.
-      scheme: how the TFLite file stores the weights.
       directory: is created; gets saved_model.pb, variables/, model.tflite and assets.extra/.
     """
-    export_saved_model(model, schema, directory)
+    export_saved_model(predict, schema, directory)
     path = Path(directory)
-    path.joinpath(signatures.TFLITE_FILE).write_bytes(convert_tflite(directory, scheme))
+    path.joinpath(signatures.TFLITE_FILE).write_bytes(tflite)
     warm_up = path / signatures.WARM_UP_FILE
     warm_up.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(warm_up)) as writer:
-        writer.write(_warm_up_request(schema).SerializeToString())
+        for examples in WARM_UP_BATCHES:
+            request = _warm_up_request(schema, examples)
+            writer.write(request.SerializeToString(deterministic=True))
 
 
-def export_saved_model(model: tf.keras.Model, schema: Schema, directory: str) -> None:
-    """Writes the SavedModel with its signatures.
+def export_saved_model(predict: tf.Module, schema: Schema, directory: str) -> None:
+    """Writes the SavedModel with its signatures, and of the weights only those that they read.
 
     serving_default takes the features by name and returns `scores` (softmax or sigmoid) or
     `prediction`. `classify` (classes and scores) or `regress` take serialized tf.Examples.
     """
-    module = tf.Module()
-    module.model = model  # tracked, so that its variables are saved
-    predict = _predict_function(model, schema)
-    exported = {signatures.SERVING_DEFAULT: predict}
+    function = _predict_function(predict, schema)
+    exported = {signatures.SERVING_DEFAULT: function}
     if schema.task == "regression":
-        exported[signatures.REGRESS] = _regress_function(predict, schema)
+        exported[signatures.REGRESS] = _regress_function(function, schema)
     else:
-        exported[signatures.CLASSIFY] = _classify_function(predict, schema)
+        exported[signatures.CLASSIFY] = _classify_function(function, schema)
+    module = tf.Module()
+    module.state = _state(predict, function)  # tracked, and so saved
     tf.saved_model.save(module, directory, signatures=exported)
+    make_reproducible(directory)
 
 
 def convert_tflite(saved_model: str, scheme: Scheme) -> bytes:
@@ -80,23 +111,32 @@ def convert_tflite(saved_model: str, scheme: Scheme) -> bytes:
     return signatures.with_signature_metadata(tflite, {key: signature})
 
 
-def _predict_function(model: tf.keras.Model, schema: Schema) -> Any:
+def _predict_function(predict: tf.Module, schema: Schema) -> Any:
     specs = {
         name: tf.TensorSpec((None, *feature.example_shape), feature.dtype, name=name)
         for name, feature in schema.features.items()
     }
+    output = PREDICTION_OUTPUT if schema.task == "regression" else signatures.SCORES_OUTPUT
 
     @tf.function(autograph=False)
-    def predict(**features: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = next(iter(features.values())) if len(features) == 1 else features
-        outputs = model(inputs, training=False)
-        if schema.task == "multiclass":
-            return {signatures.SCORES_OUTPUT: tf.nn.softmax(outputs)}
-        if schema.task == "binary":
-            return {signatures.SCORES_OUTPUT: tf.nn.sigmoid(outputs)}
-        return {PREDICTION_OUTPUT: outputs}
+    def serving_default(**features: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {output: predict(features)}
 
-    return predict.get_concrete_function(**specs)
+    return serving_default.get_concrete_function(**specs)
+
+
+def _state(predict: tf.Module, function: Any) -> list[Any]:
+    """The variables and tables that a function reads, in the order in which the module holds them.
+
+    Nothing else is saved: no optimizer's state, and no Python structure of Keras layers.
+    """
+    read = {variable.ref() for variable in function.variables}
+    return [
+        node
+        for node in tf.train.TrackableView(predict).descendants()
+        if (isinstance(node, tf.Variable) and node.ref() in read)
+        or isinstance(node, tf.saved_model.experimental.TrackableResource)
+    ]
 
 
 def _parse(examples: tf.Tensor, schema: Schema) -> Mapping[str, tf.Tensor]:
@@ -150,15 +190,20 @@ def _of_examples(function: Any) -> Any:
     return function.get_concrete_function(tf.TensorSpec([None], tf.string, name=name))
 
 
-def _warm_up_request(schema: Schema) -> Any:
-    """One predict request of zeros: enough to build what the first request would wait for."""
+def _warm_up_request(schema: Schema, examples: int) -> Any:
+    """A predict request of zeros.
+
+    Never one of classify or regress: TF Serving replays every record on whichever engine it
+    starts, and one whose signature is missing, as these are in TFLite, fails the load.
+    """
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signatures.SERVING_DEFAULT
     for name, feature in schema.features.items():
-        zeros = np.zeros((1, *feature.example_shape), feature.dtype)
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(zeros))
+        shape = (examples, *feature.example_shape)
+        # A single value, which stands for all.
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(0, feature.dtype, shape))
     return prediction_log_pb2.PredictionLog(
         predict_log=prediction_log_pb2.PredictLog(request=request)
     )

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -224,6 +225,23 @@ def trained(
     return save
 
 
+def export_keras(model: str, schema: Schema, scheme: Any, folder: Path) -> Path:
+    """Exports a saved Keras model into a version directory."""
+    from privet.components.compress import export
+
+    predict = export.KerasPredictor(export.load_model(model, scheme), schema)
+    with tempfile.TemporaryDirectory() as directory:
+        export.export_saved_model(predict, schema, directory)
+        tflite = export.convert_tflite(directory, scheme)
+    export.export_servable(predict, tflite, schema, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session", name="export_keras")
+def _export_keras() -> Callable[..., Path]:
+    return export_keras
+
+
 @pytest.fixture(scope="session")
 def servable(
     kinds: dict[str, SimpleNamespace],
@@ -234,13 +252,9 @@ def servable(
     folders: dict[tuple[str, str], Path] = {}
 
     def export(kind: str, scheme: Any) -> Path:
-        from privet.components.compress.export import export_servable, load_model
-
         if (kind, scheme) not in folders:
             folder = tmp_path_factory.mktemp("servable") / f"{kind}-{scheme}"
-            model = load_model(trained(kind), scheme)
-            export_servable(model, kinds[kind].schema, scheme, str(folder))
-            folders[kind, scheme] = folder
+            folders[kind, scheme] = export_keras(trained(kind), kinds[kind].schema, scheme, folder)
         return folders[kind, scheme]
 
     return export

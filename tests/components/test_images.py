@@ -74,12 +74,8 @@ def trained(place: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def servable(place: Path, trained: str, kinds: Any) -> Path:
-    from privet.components.compress.export import export_servable, load_model
-
-    model = load_model(trained, "float32")
-    export_servable(model, kinds["image"].schema, "float32", str(place / "servable"))
-    return place / "servable"
+def servable(place: Path, trained: str, kinds: Any, export_keras: Any) -> Path:
+    return export_keras(trained, kinds["image"].schema, "float32", place / "servable")
 
 
 @contextlib.contextmanager

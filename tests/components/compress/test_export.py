@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from privet.components.compress.export import load_model
+from privet.components.compress.export import KerasPredictor, export_saved_model, load_model
 from privet.components.compress.quantize import quantize_weights
 from privet.components.shared import signatures
 from privet.components.validate.infra import sample_inputs
+from privet.serving.engine import load_engine
+from privet.serving.warmup import warm_up
 
 KINDS = ("convolutional", "embedding", "binary", "regression", "image", "text")
 CASES = [("convolutional", scheme) for scheme in ("float32", "float16", "int8_weights")]
@@ -223,20 +225,70 @@ def test_regress_gives_the_value(kinds: Any, servable: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_warm_up_request_parses_and_can_be_replayed(kinds: Any, servable: Any, kind: str) -> None:
+def test_warm_up_requests_hold_zeros_for_one_example_and_for_many(
+    kinds: Any, servable: Any, kind: str
+) -> None:
     from tensorflow_serving.apis import prediction_log_pb2
 
-    folder = servable(kind, "int8_weights")
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
-    (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    log = prediction_log_pb2.PredictionLog.FromString(record)
-    request = log.predict_log.request
-    inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+    path = servable(kind, "int8_weights") / "assets.extra" / "tf_serving_warmup_requests"
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    features = kinds[kind].schema.features
 
-    assert request.model_spec.signature_name == "serving_default"
-    assert inputs.keys() == kinds[kind].schema.features.keys()
-    (answer,) = saved_model_answer(folder, inputs).values()
-    assert np.isfinite(answer).all()
+    assert len(records) == 2
+    assert path.stat().st_size < 400  # zeros are not written out
+    for record, examples in zip(records, (1, 32), strict=True):
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        assert request.model_spec.signature_name == "serving_default"
+        assert request.inputs.keys() == features.keys()
+        for name, feature in features.items():
+            value = tf.make_ndarray(request.inputs[name])
+            assert value.shape == (examples, *feature.example_shape)
+            assert value.dtype == feature.dtype
+            assert not value.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefer_tflite_model", [False, True])
+def test_warm_up_replays_on_both_engines(
+    servable: Any, kind: str, prefer_tflite_model: bool
+) -> None:
+    folder = servable(kind, "int8_weights")
+    engine = load_engine(folder, prefer_tflite_model)
+
+    assert warm_up(engine, folder, 1) == 2
+    engine.close()
+
+
+def test_optimizer_is_not_exported(kinds: Any, tmp_path: Path) -> None:
+    """Adam holds two more numbers per weight."""
+    model = kinds["binary"].build()
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 6), np.float32), np.ones((4, 1), np.float32), verbose=0)
+    predict = KerasPredictor(model, kinds["binary"].schema)
+    export_saved_model(predict, kinds["binary"].schema, str(tmp_path / "1"))
+    reader = tf.train.load_checkpoint(str(tmp_path / "1" / "variables" / "variables"))
+    shapes = reader.get_variable_to_shape_map()
+    shapes.pop("_CHECKPOINTABLE_OBJECT_GRAPH")
+
+    assert len(model.optimizer.variables) > 4
+    assert sorted(shapes.values()) == [[1], [6, 32], [32], [32, 1]]
+
+
+def test_table_of_a_model_is_exported(schema_of: Any, tmp_path: Path) -> None:
+    word = tf.keras.Input((1,), name="word", dtype="int64")
+    index = tf.keras.layers.IntegerLookup(vocabulary=[7, 9], output_mode="one_hot")(word)
+    model = tf.keras.Model(word, index)  # [unknown, 7, 9]
+    schema = schema_of(
+        {"word": {"columns": ["w"], "dtype": "int64", "minimum": 0, "maximum": 9}}, 3
+    )
+    export_saved_model(KerasPredictor(model, schema), schema, str(tmp_path / "1"))
+    inputs = {"word": np.array([[9], [7], [1]])}
+    engine = load_engine(tmp_path / "1", prefer_tflite_model=False)
+    served = engine.run("serving_default", inputs)["scores"]
+    engine.close()
+
+    assert served.argmax(axis=1).tolist() == [2, 1, 0]
+    np.testing.assert_array_equal(served, saved_model_answer(tmp_path / "1", inputs)["scores"])
 
 
 def test_version_directory_has_what_a_server_expects_and_no_more(servable: Any) -> None:
@@ -245,7 +297,6 @@ def test_version_directory_has_what_a_server_expects_and_no_more(servable: Any) 
 
     assert names == {
         "saved_model.pb",
-        "fingerprint.pb",
         "model.tflite",
         "variables/variables.index",
         "variables/variables.data-00000-of-00001",

@@ -10,20 +10,18 @@ import pytest
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from privet.components.compress.export import export_servable
 from privet.components.evaluate.config import PersonalizationConfig
 from privet.components.evaluate.personalization import divide
 from privet.components.evaluate.transforms import Models, evaluate
 from privet.components.shared import files
 
 
-def saved(folder: Path, schema: Any, slope: float) -> str:
-    """y = slope * x, as training and compression leave it."""
+def saved(folder: Path, slope: float) -> str:
+    """Folder of y = slope * x, as training leaves it."""
     inputs = tf.keras.Input((1,), name="x")
     model = tf.keras.Model(inputs, tf.keras.layers.Dense(1, use_bias=False)(inputs))
     model.set_weights([np.array([[slope]], np.float32)])
-    model.save(folder / "trained", include_optimizer=False, save_format="tf")
-    export_servable(model, schema, "float32", str(folder / "servable"))
+    model.save(folder, include_optimizer=False, save_format="tf")
     return str(folder)
 
 
@@ -32,6 +30,7 @@ def output(
     write_store: Any,
     schema_of: Any,
     client: Any,
+    export_keras: Any,
     beam_options: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
@@ -42,10 +41,12 @@ def output(
         client("bob", [6], dtype="float32", x=[[4]]),
     ]
     examples = write_store(place / "examples", schema, {"eval": clients, "train": []}, shards=3)
-    right, wrong = saved(place / "2", schema, 2.0), saved(place / "3", schema, 3.0)
-    models = Models(
-        f"{right}/trained", {"compressed": f"{right}/servable", "blessed": f"{wrong}/servable"}
-    )
+    right, wrong = saved(place / "right", 2.0), saved(place / "wrong", 3.0)
+    servables = {
+        name: str(export_keras(trained, schema, "float32", place / name))
+        for name, trained in (("compressed", right), ("blessed", wrong))
+    }
+    models = Models(right, servables)
     with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
         evaluate(pipeline, examples, "eval", models, str(place / "evaluation"))
     return str(place / "evaluation")
@@ -61,7 +62,7 @@ def personalize(
 ) -> Any:
     """Runs y = 2 x with personalization; gives evaluation.json and the rows of per_client/."""
     models = tmp_path_factory.mktemp("models")
-    trained = saved(models, schema_of({"x": 1}, None), 2.0) + "/trained"
+    trained = saved(models / "trained", 2.0)
 
     def run(splits: Any, config: PersonalizationConfig) -> tuple[Any, dict[str, Any]]:
         place = tmp_path_factory.mktemp("personalize")
