@@ -13,12 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from privet.components.compress.config import Scheme
+from privet.components.compress.convert import PREDICTION_OUTPUT, predict_function
 from privet.components.compress.quantize import pack_weights, quantize_weights
 from privet.components.shared import signatures
 from privet.components.shared.schema import Schema
-
-PREDICTION_OUTPUT = "prediction"
-"""Output of serving_default for regression; for classification it is `scores`."""
 
 
 def load_model(directory: str, scheme: Scheme) -> tf.keras.Model:
@@ -58,7 +56,7 @@ def export_saved_model(model: tf.keras.Model, schema: Schema, directory: str) ->
     """
     module = tf.Module()
     module.model = model  # tracked, so that its variables are saved
-    predict = _predict_function(model, schema)
+    predict = predict_function(model, schema)
     exported = {signatures.SERVING_DEFAULT: predict}
     if schema.task == "regression":
         exported[signatures.REGRESS] = _regress_function(predict, schema)
@@ -78,25 +76,6 @@ def convert_tflite(saved_model: str, scheme: Scheme) -> bytes:
         tflite, _ = pack_weights(tflite, scheme)
     signature = signatures.tflite_signature(tflite, key)
     return signatures.with_signature_metadata(tflite, {key: signature})
-
-
-def _predict_function(model: tf.keras.Model, schema: Schema) -> Any:
-    specs = {
-        name: tf.TensorSpec((None, *feature.example_shape), feature.dtype, name=name)
-        for name, feature in schema.features.items()
-    }
-
-    @tf.function(autograph=False)
-    def predict(**features: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = next(iter(features.values())) if len(features) == 1 else features
-        outputs = model(inputs, training=False)
-        if schema.task == "multiclass":
-            return {signatures.SCORES_OUTPUT: tf.nn.softmax(outputs)}
-        if schema.task == "binary":
-            return {signatures.SCORES_OUTPUT: tf.nn.sigmoid(outputs)}
-        return {PREDICTION_OUTPUT: outputs}
-
-    return predict.get_concrete_function(**specs)
 
 
 def _parse(examples: tf.Tensor, schema: Schema) -> Mapping[str, tf.Tensor]:
