@@ -15,15 +15,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from privet.components.compress.config import Scheme
-from privet.components.compress.quantize import pack_weights, quantize_weights
 from privet.components.compress.reproducible import make_reproducible
 from privet.components.shared import signatures
-from privet.components.shared.keras_models import model_inputs
+from privet.components.shared.keras_models import model_inputs, scores_of
 from privet.components.shared.schema import Schema
-
-PREDICTION_OUTPUT = "prediction"
-"""Output of serving_default for regression; for classification it is `scores`."""
 
 WARM_UP_BATCHES = (1, 32)
 """Examples of each warm-up request: one, as most clients ask, and as many as a batch may hold."""
@@ -43,21 +38,7 @@ class KerasPredictor(tf.Module):
         self._task = schema.task
 
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        outputs = self.model(model_inputs(features), training=False)
-        if self._task == "multiclass":
-            return tf.nn.softmax(outputs)
-        return tf.nn.sigmoid(outputs) if self._task == "binary" else outputs
-
-
-def load_model(directory: str, scheme: Scheme) -> tf.keras.Model:
-    """The trained Keras model with its weights rounded to what the scheme stores."""
-    model = tf.keras.models.load_model(directory, compile=False)
-    variables = model.trainable_variables
-    weights = [variable.numpy() for variable in variables]
-    names = [variable.name for variable in variables]
-    for variable, value in zip(variables, quantize_weights(weights, names, scheme), strict=True):
-        variable.assign(value)
-    return model
+        return scores_of(self.model(model_inputs(features), training=False), self._task)
 
 
 def export_servable(predict: tf.Module, tflite: bytes, schema: Schema, directory: str) -> None:
@@ -98,25 +79,12 @@ def export_saved_model(predict: tf.Module, schema: Schema, directory: str) -> No
     make_reproducible(directory)
 
 
-def convert_tflite(saved_model: str, scheme: Scheme) -> bytes:
-    """The SavedModel's serving_default as TFLite, with TF Serving's signature metadata."""
-    key = signatures.SERVING_DEFAULT
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=[key])
-    if scheme == "dynamic_range":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    tflite = converter.convert()
-    if scheme in ("float16", "int8_weights"):
-        tflite, _ = pack_weights(tflite, scheme)
-    signature = signatures.tflite_signature(tflite, key)
-    return signatures.with_signature_metadata(tflite, {key: signature})
-
-
 def _predict_function(predict: tf.Module, schema: Schema) -> Any:
     specs = {
         name: tf.TensorSpec((None, *feature.example_shape), feature.dtype, name=name)
         for name, feature in schema.features.items()
     }
-    output = PREDICTION_OUTPUT if schema.task == "regression" else signatures.SCORES_OUTPUT
+    output = signatures.predict_output(schema.task)
 
     @tf.function(autograph=False)
     def serving_default(**features: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -180,7 +148,7 @@ def _classify_function(predict: Any, schema: Schema) -> Any:
 def _regress_function(predict: Any, schema: Schema) -> Any:
     @tf.function(autograph=False)
     def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {signatures.REGRESSION_OUTPUT: predict(**_parse(inputs, schema))[PREDICTION_OUTPUT]}
+        return {signatures.REGRESSION_OUTPUT: predict(**_parse(inputs, schema))[signatures.PREDICTION_OUTPUT]}
 
     return _of_examples(regress)
 

@@ -162,8 +162,16 @@ def _buffer(schema: Any, values: np.ndarray) -> Any:
     return buffer
 
 
-def _dequantize(schema: Any, model: Any, version: int, source: int, destination: int) -> Any:
-    code = schema.BuiltinOperator.DEQUANTIZE
+def operator_code(model: Any, code: int, *, version: int) -> int:
+    """Index of a builtin operator among those that a TFLite model lists; adds it if need be.
+
+    Args:
+      model: a TFLite model as the schema's object; may be changed.
+      code: a value of BuiltinOperator.
+      version: of the operator.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
     known = [(entry.builtinCode, entry.version) for entry in model.operatorCodes]
     if (code, version) not in known:
         known.append((code, version))
@@ -171,8 +179,12 @@ def _dequantize(schema: Any, model: Any, version: int, source: int, destination:
         entry.builtinCode = entry.deprecatedBuiltinCode = code
         entry.version = version
         model.operatorCodes.append(entry)
+    return known.index((code, version))
+
+
+def _dequantize(schema: Any, model: Any, version: int, source: int, destination: int) -> Any:
     operator = schema.OperatorT()
-    operator.opcodeIndex = known.index((code, version))
+    operator.opcodeIndex = operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version=version)
     operator.inputs, operator.outputs = [source], [destination]
     operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
     operator.builtinOptions = schema.DequantizeOptionsT()

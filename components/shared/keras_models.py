@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from privet.components.shared.schema import Schema
+from privet.components.shared.schema import Schema, Task
 
 
 def build_loss(schema: Schema) -> tf.keras.losses.Loss:
@@ -16,6 +16,13 @@ def build_loss(schema: Schema) -> tf.keras.losses.Loss:
     if schema.task == "binary":
         return tf.keras.losses.BinaryCrossentropy(from_logits=True)
     return tf.keras.losses.MeanSquaredError()
+
+
+def scores_of(outputs: tf.Tensor, task: Task) -> tf.Tensor:
+    """What is served: softmax or sigmoid of the model's logits, or for regression its output."""
+    if task == "multiclass":
+        return tf.nn.softmax(outputs)
+    return tf.nn.sigmoid(outputs) if task == "binary" else outputs
 
 
 def input_specs(schema: Schema) -> dict[str, tf.TensorSpec]:

@@ -33,6 +33,9 @@ CLASSES_OUTPUT = "classes"
 SCORES_OUTPUT = "scores"
 REGRESSION_OUTPUT = "outputs"
 
+PREDICTION_OUTPUT = "prediction"
+"""Output of serving_default for regression; for classification it is SCORES_OUTPUT."""
+
 SAVED_MODEL_FILE = "saved_model.pb"
 TFLITE_FILE = "model.tflite"
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -41,6 +44,11 @@ METADATA_NAME = "signature_defs_metadata"
 
 _FILE_IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16  # of Buffer.data in TensorFlow Lite's schema.fbs
+
+
+def predict_output(task: str) -> str:
+    """The output of serving_default, by the prediction task."""
+    return PREDICTION_OUTPUT if task == "regression" else SCORES_OUTPUT
 
 
 def with_signature_metadata(tflite: bytes, signatures: Mapping[str, "SignatureDef"]) -> bytes:
