@@ -9,10 +9,11 @@ into the model as plain weights. That is all that tfmot needs where it does add 
 cluster-preserving quantization-aware training finds the clusters in the weights.
 """
 
-import tempfile
-
 import numpy as np
 import tensorflow as tf
+
+from privet.components.shared.keras_models import with_weights
+from privet.components.shared.sparsity import is_prunable
 
 _GROUPS = 1024  # of neighbouring values, of which the optimum is found; its cost grows squared
 _REFINEMENTS = 1000  # on all values, after that; dozens suffice but for hundreds of clusters
@@ -27,11 +28,9 @@ def clustered(model: tf.keras.Model, clusters: int) -> tf.keras.Model:
       model: stays as it is.
       clusters: at least 2.
     """
-    copied = _copy(model)
-    for variable in copied.trainable_variables:
-        if len(variable.shape) >= 2:
-            variable.assign(cluster_weights(variable.numpy(), clusters))
-    return copied
+    weights = [variable.numpy() for variable in model.trainable_variables]
+    moved = [cluster_weights(one, clusters) if is_prunable(one.shape) else one for one in weights]
+    return with_weights(model, moved)
 
 
 def cluster_weights(weights: np.ndarray, clusters: int) -> np.ndarray:
@@ -133,19 +132,3 @@ def _best_cuts(errors: np.ndarray, clusters: int) -> np.ndarray:
     for begin in reversed(begins):
         cuts.append(begin[cuts[-1]])
     return np.array([0, *reversed(cuts)])
-
-
-def _copy(model: tf.keras.Model) -> tf.keras.Model:
-    """A model of the same layers and weights.
-
-    Keras clones what it can make anew from its configuration; layers of a user's own classes, which
-    it cannot once they come from a file, take the way through a file again.
-    """
-    try:
-        copied = tf.keras.models.clone_model(model)
-        copied.set_weights(model.get_weights())
-        return copied
-    except (NotImplementedError, TypeError, ValueError):
-        with tempfile.TemporaryDirectory() as directory:
-            model.save(directory, include_optimizer=False, save_format="tf")
-            return tf.keras.models.load_model(directory, compile=False)

@@ -55,9 +55,7 @@ def convert_float(model: tf.keras.Model, schema: Schema, quantization: FloatSche
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
     output = signatures.predict_output(schema.task)
-    function = _traced(
-        model, schema, lambda outputs: {output: scores_of(outputs, schema.task)}
-    )
+    function = _traced(model, schema, lambda outputs: {output: scores_of(outputs, schema.task)})
     tflite = _converted(model, function, quantization, configure)
     if quantization in ("float16", "int8_weights"):
         tflite, _ = pack_weights(tflite, quantization)

@@ -148,7 +148,11 @@ def _classify_function(predict: Any, schema: Schema) -> Any:
 def _regress_function(predict: Any, schema: Schema) -> Any:
     @tf.function(autograph=False)
     def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {signatures.REGRESSION_OUTPUT: predict(**_parse(inputs, schema))[signatures.PREDICTION_OUTPUT]}
+        return {
+            signatures.REGRESSION_OUTPUT: predict(**_parse(inputs, schema))[
+                signatures.PREDICTION_OUTPUT
+            ]
+        }
 
     return _of_examples(regress)
 

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from privet.components.compress.config import Scheme
+from privet.components.compress.variant_config import Quantization
+from privet.components.shared.keras_models import with_weights
 
 _LEVELS = 127  # symmetric and narrow: -127..127, as TFLite's int8 weights
 _EXACT = 1e-6  # relative error below which values count as int8 multiples of a scale
@@ -29,15 +31,23 @@ Stored = tuple[np.ndarray, np.ndarray | None, int]
 """Values as they are stored, their scales [channels] if they are int8, and the channel axis."""
 
 
+def rounded(model: tf.keras.Model, scheme: Quantization) -> tf.keras.Model:
+    """A copy of the model with its trainable weights rounded to what the scheme stores."""
+    variables = model.trainable_variables
+    weights = [variable.numpy() for variable in variables]
+    names = [variable.name for variable in variables]
+    return with_weights(model, quantize_weights(weights, names, scheme))
+
+
 def quantize_weights(
-    weights: Sequence[np.ndarray], names: Sequence[str], scheme: Scheme
+    weights: Sequence[np.ndarray], names: Sequence[str], scheme: Quantization
 ) -> list[np.ndarray]:
     """Weights rounded to what the scheme stores.
 
     Args:
       weights: float32 arrays.
       names: of the variables, for the channel axis.
-      scheme: float32 and dynamic_range change nothing here.
+      scheme: of the others than float16 and int8_weights none changes anything here.
 
     Returns:
       float32 arrays of the same shapes. Vectors (biases) stay float32 under int8_weights.
@@ -84,7 +94,7 @@ def dequantize(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) * scales
 
 
-def pack_weights(tflite: bytes, scheme: Scheme) -> tuple[bytes, int]:
+def pack_weights(tflite: bytes, scheme: Quantization) -> tuple[bytes, int]:
     """Stores the constant matrices of a float TFLite model in fewer bits, where that is exact.
 
     Args:

@@ -6,7 +6,7 @@ What both serving engines answer with is made once: weights are rounded before e
 written, and where TFLite rounds activations too, the SavedModel is written from the TFLite file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,20 @@ from privet.components.compress.convert import (
 from privet.components.compress.export import KerasPredictor, export_servable
 from privet.components.compress.integer_model import IntegerModel, agreement
 from privet.components.compress.quantization_aware import fine_tuned
-from privet.components.compress.quantize import quantize_weights
+from privet.components.compress.quantize import rounded
 from privet.components.compress.sizes import directory_sizes, file_sizes
 from privet.components.compress.sources import Examples, Sources, read_examples
 from privet.components.compress.variant_config import MEASURED_ONLY, NEEDS_RANGES, VariantConfig
 from privet.components.shared import files, layout, signatures
 from privet.components.shared.errors import ModelError
 from privet.components.shared.fake_quant import with_fake_quant
-from privet.components.shared.sparsity import is_prunable, magnitude_masks, share_of_zeros
+from privet.components.shared.keras_models import with_weights
+from privet.components.shared.sparsity import (
+    is_prunable,
+    magnitude_masks,
+    masked,
+    share_of_zeros,
+)
 from privet.components.shared.synthetic import synthetic_features
 
 CALIBRATION_EXAMPLES = 256
@@ -62,8 +68,7 @@ def build_variant(config: VariantConfig, sources: Sources, directory: str) -> di
     model = _pruned(trained, config)
     if config.clusters is not None:
         model = clustered(model, config.clusters)
-    if config.quantization in ("float16", "int8_weights"):
-        model = _rounded(model, config)
+    model = rounded(model, config.quantization)
     tflite = _converted(model, config, sources)
     predict, problem = _predictor(model, tflite, config, sources)
     path = Path(directory)
@@ -79,7 +84,7 @@ def build_variant(config: VariantConfig, sources: Sources, directory: str) -> di
         "not_servable_because": problem,
         **file_sizes(tflite),
         "saved_model": predict and directory_sizes(directory, without=(signatures.TFLITE_FILE,)),
-        "sparsity": round(share_of_zeros([weight.numpy() for weight in model.weights]), 6),
+        "sparsity": round(share_of_zeros([v.numpy() for v in model.trainable_variables]), 6),
         "max_weight_error": _largest_change(trained, model)
         if config.quantization not in (*MEASURED_ONLY, *NEEDS_RANGES)
         else None,
@@ -108,24 +113,7 @@ def _pruned(model: tf.keras.Model, config: VariantConfig) -> tf.keras.Model:
         pattern=config.pattern,
         block=config.block,
     )
-    kept = [weight * mask for weight, mask in zip(weights, masks, strict=True)]
-    return _with_weights(model, kept)
-
-
-def _rounded(model: tf.keras.Model, config: VariantConfig) -> tf.keras.Model:
-    variables = model.trainable_variables
-    weights = [variable.numpy() for variable in variables]
-    names = [variable.name for variable in variables]
-    return _with_weights(model, quantize_weights(weights, names, config.quantization))
-
-
-def _with_weights(model: tf.keras.Model, weights: Sequence[np.ndarray]) -> tf.keras.Model:
-    """A copy with other trainable weights."""
-    copy = tf.keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    for variable, value in zip(copy.trainable_variables, weights, strict=True):
-        variable.assign(value)
-    return copy
+    return with_weights(model, masked(weights, masks))
 
 
 def _converted(model: tf.keras.Model, config: VariantConfig, sources: Sources) -> bytes:
@@ -210,7 +198,7 @@ def _data_used(config: VariantConfig) -> str:
 
 def _kernels(model: tf.keras.Model) -> list[np.ndarray]:
     weights = [variable.numpy() for variable in model.trainable_variables]
-    return [weight for weight in weights if is_prunable(weight)]
+    return [weight for weight in weights if is_prunable(weight.shape)]
 
 
 def _largest_change(trained: tf.keras.Model, model: tf.keras.Model) -> float:

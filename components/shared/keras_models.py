@@ -1,9 +1,11 @@
 """What training and fine-tuning share of a Keras model: its loss, and what it is called with."""
 
 import collections
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from privet.components.shared.schema import Schema, Task
@@ -46,3 +48,27 @@ def model_inputs(features: Mapping[str, Any]) -> Any:
 def label_dtype(schema: Schema) -> tf.DType:
     """Dtype of the labels in training; Keras' binary cross entropy wants floats."""
     return tf.int64 if schema.task == "multiclass" else tf.float32
+
+
+def with_weights(model: tf.keras.Model, trainable: Sequence[np.ndarray]) -> tf.keras.Model:
+    """A copy of the model with other trainable weights; the model stays as it is."""
+    copied = _copy(model)
+    for variable, value in zip(copied.trainable_variables, trainable, strict=True):
+        variable.assign(value)
+    return copied
+
+
+def _copy(model: tf.keras.Model) -> tf.keras.Model:
+    """A model of the same layers and weights.
+
+    Keras clones what it can make anew from its configuration; layers of a user's own classes, which
+    it cannot once they come from a file, take the way through a file again.
+    """
+    try:
+        copied = tf.keras.models.clone_model(model)
+        copied.set_weights(model.get_weights())
+        return copied
+    except (NotImplementedError, TypeError, ValueError):
+        with tempfile.TemporaryDirectory() as directory:
+            model.save(directory, include_optimizer=False, save_format="tf")
+            return tf.keras.models.load_model(directory, compile=False)

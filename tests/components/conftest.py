@@ -2,7 +2,6 @@
 
 import csv
 import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -227,13 +226,15 @@ def trained(
 
 def export_keras(model: str, schema: Schema, scheme: Any, folder: Path) -> Path:
     """Exports a saved Keras model into a version directory."""
-    from privet.components.compress import export
+    import tensorflow as tf
 
-    predict = export.KerasPredictor(export.load_model(model, scheme), schema)
-    with tempfile.TemporaryDirectory() as directory:
-        export.export_saved_model(predict, schema, directory)
-        tflite = export.convert_tflite(directory, scheme)
-    export.export_servable(predict, tflite, schema, str(folder))
+    from privet.components.compress.convert import convert_float
+    from privet.components.compress.export import KerasPredictor, export_servable
+    from privet.components.compress.quantize import rounded
+
+    small = rounded(tf.keras.models.load_model(model, compile=False), scheme)
+    tflite = convert_float(small, schema, scheme)
+    export_servable(KerasPredictor(small, schema), tflite, schema, str(folder))
     return folder
 
 

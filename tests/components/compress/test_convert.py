@@ -13,8 +13,8 @@ from privet.components.compress.convert import (
     convert_float,
     convert_integer,
     float_operators,
-    predict_function,
 )
+from privet.components.compress.export import KerasPredictor
 from privet.components.compress.quantize import quantize_weights
 from privet.components.shared import signatures
 from privet.components.shared.errors import DataError, ModelError
@@ -32,8 +32,7 @@ def answer(tflite: bytes, features: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def float_answer(model: Any, schema: Any, features: Mapping[str, np.ndarray]) -> np.ndarray:
     given = {name: tf.constant(values) for name, values in features.items()}
-    (values,) = predict_function(model, schema)(**given).values()
-    return values.numpy()
+    return KerasPredictor(model, schema)(given).numpy()
 
 
 def graph(tflite: bytes) -> list[tuple[str, list[str], list[str]]]:

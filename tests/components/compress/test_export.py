@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from privet.components.compress.export import KerasPredictor, export_saved_model, load_model
-from privet.components.compress.quantize import quantize_weights
+from privet.components.compress.export import KerasPredictor, export_saved_model
+from privet.components.compress.quantize import quantize_weights, rounded
 from privet.components.shared import signatures
 from privet.components.validate.infra import sample_inputs
 from privet.serving.engine import load_engine
@@ -59,7 +59,7 @@ def test_servable_answers_as_the_rounded_keras_model(
 ) -> None:
     inputs = sample_inputs(kinds[kind].schema, 8)
     ((_, answer),) = saved_model_answer(servable(kind, scheme), inputs).items()
-    model = load_model(trained(kind), scheme)
+    model = rounded(tf.keras.models.load_model(trained(kind), compile=False), scheme)
     outputs = model(inputs if len(inputs) > 1 else next(iter(inputs.values())), training=False)
     if kind == "binary":
         outputs = tf.nn.sigmoid(outputs)
@@ -125,7 +125,8 @@ def test_float16_file_is_about_half(servable: Any) -> None:
 
 def test_int8_weights_in_the_file_are_those_of_the_saved_model(trained: Any, servable: Any) -> None:
     """The dense kernel in the file, times its scales, is the SavedModel's to the last bit."""
-    model = load_model(trained("convolutional"), "int8_weights")
+    original = tf.keras.models.load_model(trained("convolutional"), compile=False)
+    model = rounded(original, "int8_weights")
     kernel = model.get_layer("hidden").kernel.numpy()
     folder = servable("convolutional", "int8_weights")
     runner = interpreter(folder)
@@ -306,7 +307,7 @@ def test_version_directory_has_what_a_server_expects_and_no_more(servable: Any) 
 
 def test_float32_weights_are_untouched(trained: Any) -> None:
     original = tf.keras.models.load_model(trained("convolutional"), compile=False)
-    loaded = load_model(trained("convolutional"), "float32")
+    loaded = rounded(original, "float32")
 
     for one, other in zip(original.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

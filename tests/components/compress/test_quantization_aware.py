@@ -10,8 +10,8 @@ import tensorflow as tf
 from privet.components.compress.convert import (
     convert_fake_quantized,
     float_operators,
-    predict_function,
 )
+from privet.components.compress.export import KerasPredictor
 from privet.components.compress.quantization_aware import fine_tuned
 from privet.components.compress.variant_config import FineTuningConfig
 from privet.components.shared.errors import ModelError
@@ -100,8 +100,8 @@ def test_file_of_the_tuned_model_is_int8_and_right(
     _, after, tflite = tuned(sparse=sparse, clustered=clustered)
     run = tf.lite.Interpreter(model_content=tflite).get_signature_runner("serving_default")
     scores = run(**separable.features)["scores"]
-    function = predict_function(after, separable.schema)
-    trained = function(x=tf.constant(separable.features["x"]))["scores"].numpy()
+    predict = KerasPredictor(after, separable.schema)
+    trained = predict({"x": tf.constant(separable.features["x"])}).numpy()
 
     assert np.mean(scores.argmax(1) == separable.labels) > 0.98
     assert float_operators(tflite) == []

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from privet.components.compress.export import KerasPredictor, load_model
+from privet.components.compress.export import KerasPredictor
+from privet.components.compress.quantize import rounded
 from privet.components.validate.infra import sample_inputs
 from privet.serving.engine_saved_model import SavedModelEngine
 
@@ -23,6 +24,8 @@ import json, sys
 from pathlib import Path
 import tensorflow as tf
 from privet.components.compress import export
+from privet.components.compress.convert import convert_float
+from privet.components.compress.quantize import rounded
 from privet.components.shared.keras_models import input_specs
 from privet.components.shared.schema import Schema
 
@@ -44,15 +47,14 @@ for name, (model, schema) in jobs.items():
     if name == "constants":
         export.export_servable(Constants(), b"", schema, str(output / name))
         continue
-    predict = export.KerasPredictor(export.load_model(model, scheme), schema)
+    model = rounded(tf.keras.models.load_model(model, compile=False), scheme)
+    predict = export.KerasPredictor(model, schema)
     if busy:  # traced before, by somebody else
         predict({key: tf.zeros(spec.shape[1:], spec.dtype)[None] for key, spec in
                  input_specs(schema).items()})
-    directory = str(output / name)
-    export.export_saved_model(predict, schema, directory)
     # (The converter knows no recurrent layer with any number of examples.)
-    tflite = b"" if name == "recurrent" else export.convert_tflite(directory, scheme)
-    export.export_servable(predict, tflite, schema, directory)
+    tflite = b"" if name == "recurrent" else convert_float(model, schema, scheme)
+    export.export_servable(predict, tflite, schema, str(output / name))
 '''
 
 
@@ -120,7 +122,8 @@ def test_rewritten_model_answers_in_both_loaders(
     trained_model = twice[0].parents[1] / name if name == "recurrent" else trained(name)
     schema = schema_of({"words": WORDS}, 3) if name == "recurrent" else kinds[name].schema
     inputs = sample_inputs(schema, 4)
-    predict = KerasPredictor(load_model(str(trained_model), "int8_weights"), schema)
+    loaded = tf.keras.models.load_model(str(trained_model), compile=False)
+    predict = KerasPredictor(rounded(loaded, "int8_weights"), schema)
     wanted = predict({key: tf.constant(value) for key, value in inputs.items()})
 
     loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
