@@ -35,6 +35,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         config.training,
         config.seed,
         str(workdir.train_state),
+        config.model.arguments,
     )
     ledger = train.outputs["ledger"]
     compress = ModelCompressor(train.outputs["model"], examples, config.compress)
