@@ -194,7 +194,7 @@ def spent_together(root: Path) -> dict[str, Any]:
         ]
         together = ledgers.compose(runs) if runs else None
     except PrivetError as error:
-        reason = str(error)
+        reason = str(error).replace(f"{root}/", "")
     return {
         "runs": len(paths),
         "together": together,

@@ -138,6 +138,7 @@ class TestSweeps:
         without = spent_together(root)
         assert without["runs"] == 2
         assert without["together"] is None
+        assert without["no_total"].startswith("points/earlier-sampling-kind-all")
         assert "has no guarantee" in without["no_total"]
         shutil.rmtree(root / copy.relative_to(root).parts[0] / copy.relative_to(root).parts[1])
 
