@@ -36,6 +36,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         config.training,
         config.seed,
         str(workdir.train_state),
+        config.model.arguments,
     )
     ledger = train.outputs["ledger"]
     public = _ingest_public(config, workdir)

@@ -1,4 +1,4 @@
-"""The command line: `privet run | plan | report | serve | export-clients | import-clients`.
+"""The command line: `privet run | plan | sweep | report | serve | …`.
 
 Heavy imports happen inside the commands, so that `--help` and a wrong flag answer at once.
 
@@ -65,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     _add_plan(commands)
+
+    sweep = commands.add_parser("sweep", help="run the pipeline over a grid of settings")
+    _add_config(sweep)
+    sweep.add_argument(
+        "--grid", required=True, metavar="FILE.yaml", help="what to vary, and with which seeds"
+    )
+    sweep.add_argument("--workdir", help="where all points go (default: runs/<name>-sweep)")
+    sweep.add_argument("--json", action="store_true", help="print sweep.json at the end")
+    sweep.set_defaults(command=_sweep)
 
     report = commands.add_parser("report", help="build report.html again and print its path")
     report.add_argument("workdir", metavar="WORKDIR")
@@ -202,6 +211,27 @@ def _plan(arguments: argparse.Namespace) -> int:
     plan = make_plan(config, questions)
     print(json.dumps(plan, indent=2) if arguments.json else "\n".join(plan_lines(plan)))
     return EXIT_DONE
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from privet.pipeline.config import load_config
+    from privet.pipeline.grid import read_grid
+
+    grid = read_grid(arguments.grid)
+    name = load_config(arguments.config, arguments.set).name
+    from privet.pipeline.summary import shown_path, sweep_lines
+    from privet.pipeline.sweep import plan_sweep, run_sweep
+    from privet.pipeline.workdir import Workdir
+
+    root = Workdir.at(arguments.workdir or f"runs/{name}-sweep").root
+    planned = plan_sweep(arguments.config, grid, arguments.set)
+    print(f"{name}: {len(planned)} points in {shown_path(root)}", file=sys.stderr)
+    sweep = run_sweep(
+        name, grid, planned, root, lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    print(json.dumps(sweep, indent=2) if arguments.json else "\n".join(sweep_lines(sweep)))
+    failed = any(point["status"] == "failed" for point in sweep["points"])
+    return EXIT_FAILED if failed else EXIT_DONE
 
 
 def _compose(arguments: argparse.Namespace) -> int:

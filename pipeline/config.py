@@ -1,7 +1,7 @@
 """The configuration of a whole run: one YAML file, checked before anything starts."""
 
-import ast
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,10 @@ from privet.components.select.config import CardConfig, SelectConfig
 from privet.components.shared import files
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
+from privet.components.shared.user_code import Argument
 from privet.components.train.config import TrainConfig
 from privet.components.validate.config import GateConfig, InfraConfig
+from privet.pipeline.model_file import check_model_file
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,10 +39,17 @@ class ModelConfig(Config, frozen=True):
     Attributes:
       module_file: a Python file.
       function: the function in it that returns an uncompiled tf.keras.Model.
+      arguments: that it is called with, by name.
     """
 
     module_file: str
     function: str = "build_model"
+    arguments: dict[str, Argument] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.arguments.items():
+            finite = not isinstance(value, float) or math.isfinite(value)
+            check(finite, f"arguments: {name}={value} must be finite")
 
 
 _SET_BY_RUNNER = {"--runner", "--direct_running_mode", "--direct_num_workers"}
@@ -192,7 +201,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
         or function does not exist.
     """
     path = Path(path)
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for override in overrides:
         _override(values, override)
     folder = path.resolve().parent
@@ -210,12 +219,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
         ),
         train=_absolute_train(folder, config.train),
     )
-    _check_model(config.model)
+    check_model_file(config.model.module_file, config.model.function, config.model.arguments)
     _check_public_files(config)
     return config
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+      ConfigError: the file is missing, not YAML, or holds something else.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -323,36 +337,3 @@ def _absolute_train(folder: Path, train: TrainConfig) -> TrainConfig:
 
 def _absolute(folder: Path, path: str) -> str:
     return path if "://" in path else str(folder / path)
-
-
-def _check_model(model: ModelConfig) -> None:
-    """Looks for the function without running the file, which would import TensorFlow."""
-    path = Path(model.module_file)
-    if not path.is_file():
-        raise ConfigError(
-            f"model.module_file={str(path)!r} does not exist. A relative path starts at the "
-            "configuration file's folder."
-        )
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise ConfigError(
-            f"model.module_file={str(path)!r} is not valid Python: {error}"
-        ) from error
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    if model.function not in functions and not _binds(tree, model.function):
-        raise ConfigError(
-            f"{path} defines no function model.function={model.function!r}; it defines "
-            f"{', '.join(functions) or 'none'}"
-        )
-
-
-def _binds(tree: ast.Module, name: str) -> bool:
-    """Whether the module binds the name in another way than by `def` (import or assignment)."""
-    bound: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            bound |= {(alias.asname or alias.name) for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return name in bound or "*" in bound

@@ -216,12 +216,12 @@ def _schema_and_clients(config: PipelineConfig, needs_schema: bool) -> tuple[Sch
     data, stated = config.data, config.train.sampling.population
     if stated is not None and not needs_schema:
         return None, stated
-    if stated is not None and (schema := _stated_schema(data)) is not None:
+    if stated is not None and (schema := stated_schema(data)) is not None:
         return schema, stated
     return survey_data(data, beam_arguments(config.beam))
 
 
-def _stated_schema(data: IngestConfig) -> Schema | None:
+def stated_schema(data: IngestConfig) -> Schema | None:
     """The schema, if the configuration leaves nothing of it to the data."""
     learns = any(feature.learn_vocabulary for feature in data.features.values())
     return data.schema_of(data.features) if data.features and not learns else None
@@ -229,8 +229,14 @@ def _stated_schema(data: IngestConfig) -> Schema | None:
 
 def _weight_shapes(config: PipelineConfig, schema: Schema | None) -> Shapes:
     assert schema is not None  # _schema_and_clients was asked for it
-    build_model = load_function(config.model.module_file, config.model.function)
+    return weight_shapes(config, schema)
+
+
+def weight_shapes(config: PipelineConfig, schema: Schema) -> Shapes:
+    """The shapes of the weights that training moves, for which the model is built."""
+    model = config.model
+    build_model = load_function(model.module_file, model.function, model.arguments)
     from privet.components.train.model import build_keras_model  # imports TensorFlow
 
-    model = build_keras_model(build_model, schema, config.seed)
-    return [tuple(variable.shape) for variable in model.trainable_variables]
+    built = build_keras_model(build_model, schema, config.seed)
+    return [tuple(variable.shape) for variable in built.trainable_variables]

@@ -109,6 +109,70 @@ def together_lines(together: Mapping[str, Any]) -> list[str]:
     return _aligned(lines)
 
 
+def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
+    """The points of a sweep as a table, what they spent together, and what failed."""
+    points = sweep["points"]
+    metric = next((point["headline"]["metric"] for point in points if _measured(point)), "metric")
+    head = ("point", "status", "epsilon", str(metric), "served", "weights", "bytes")
+    rows = [head, *(_sweep_row(point) for point in points)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  "
+        + "  ".join(
+            f"{cell:<{width}}" if place < 2 else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    beside = [
+        f"{point['name']} is the small dense model beside {', '.join(point['dense_small_of'])}"
+        for point in points
+        if point["dense_small"]
+    ]
+    privacy = sweep["privacy"]
+    runs = privacy["runs"]
+    if together := privacy["together"]:
+        total = privacy_text(
+            together["epsilon"], together["delta"], together["neighbouring_relation"]
+        )
+    else:
+        total = f"no total: {privacy['no_total']}"
+    failed = [f"{point['name']}: {point['error']}" for point in points if point["error"]]
+    return [
+        "",
+        *lines,
+        "  weights: not zero, of the trained model; bytes: of the served TFLite file, gzipped",
+        *(f"  {line}" for line in beside),
+        "",
+        *_aligned(
+            [
+                ("runs", f"{runs} training{'' if runs == 1 else 's'} on the same clients"),
+                ("together", total),
+                ("", privacy["note"]),
+                *(("failed", line) for line in failed),
+            ]
+        ),
+    ]
+
+
+def _measured(point: Mapping[str, Any]) -> bool:
+    return bool(point["headline"] and point["headline"]["metric"])
+
+
+def _sweep_row(point: Mapping[str, Any]) -> tuple[str, ...]:
+    head = point["headline"] or {}
+    epsilon, size = head.get("epsilon"), head.get("bytes_compressed_gzip")
+    qualities = (head.get("float"), head.get("compressed"))
+    return (
+        point["name"],
+        point["status"],
+        "-" if epsilon is None else rounded_up(epsilon),
+        *("-" if value is None else f"{value:.4f}" for value in qualities),
+        f"{point['weights']['nonzero']:,}",
+        "-" if size is None else f"{size:,}",
+    )
+
+
 def privacy_text(epsilon: float | None, delta: float | None, relation: str | None) -> str:
     """A guarantee in words; relation as in the ledger."""
     if epsilon is None:

@@ -1,8 +1,10 @@
 """Loading a function out of the user's own Python file (`module_file`)."""
 
+import functools
 import importlib.util
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,16 +12,24 @@ from typing import Any
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.storage import stable_hash
 
+Argument = bool | int | float | str
+"""What a configuration can pass to a function."""
 
-def load_function(module_file: str, name: str) -> Callable[..., Any]:
+
+def load_function(
+    module_file: str, name: str, arguments: Mapping[str, Argument] | None = None
+) -> Callable[..., Any]:
     """A function of a Python file.
 
     Args:
       module_file: path of the file; it may import its neighbours.
       name: the function.
+      arguments: bound to it by name, so that it is to be called without any. None to leave what it
+        takes to the caller.
 
     Raises:
-      ConfigError: the file is missing or fails on import, or has no such function.
+      ConfigError: the file is missing or fails on import, has no such function, or that takes
+        other arguments.
     """
     module = _load_module(Path(module_file))
     function = getattr(module, name, None)
@@ -28,7 +38,28 @@ def load_function(module_file: str, name: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{module_file} defines no function {name!r}; it defines {', '.join(defined) or 'none'}"
         )
-    return function
+    if arguments is None:
+        return function
+    check_arguments(name, inspect.signature(function), arguments)
+    return functools.partial(function, **arguments)
+
+
+def check_arguments(
+    name: str, signature: inspect.Signature, arguments: Mapping[str, Argument]
+) -> None:
+    """Refuses arguments that a function does not take, or without which it cannot be called.
+
+    Raises:
+      ConfigError: shows the signature.
+    """
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "none"
+        raise ConfigError(
+            f"{name}{signature} cannot be called with the arguments {given}: {error}. Give each by "
+            "the name that the function has for it, and all that have no default."
+        ) from error
 
 
 def _load_module(path: Path) -> ModuleType:

@@ -1,8 +1,9 @@
 """FederatedTrainer: a client store -> a global model, its privacy ledger and its history."""
 
 import contextlib
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tqdm import tqdm
 
 from privet.components.shared import artifacts, files, layout
+from privet.components.shared.user_code import Argument
 from privet.components.train.config import TrainConfig
 from privet.components.train.history import Round, write_history
 
@@ -24,6 +26,7 @@ class FederatedTrainerSpec(ComponentSpec):
         "config": ExecutionParameter(type=str),
         "module_file": ExecutionParameter(type=str),
         "model_function": ExecutionParameter(type=str),
+        "model_arguments": ExecutionParameter(type=str),
         "seed": ExecutionParameter(type=int),
         "state": ExecutionParameter(type=str, optional=True),
         "initial_weights_digest": ExecutionParameter(type=str),
@@ -58,6 +61,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 config,
                 exec_properties["seed"],
                 progress,
+                model_arguments=json.loads(exec_properties["model_arguments"]),
                 make_pipeline=self._make_beam_pipeline,
                 folder=self._get_tmp_dir(),
                 state=exec_properties.get("state"),
@@ -86,6 +90,7 @@ class FederatedTrainer(base_beam_component.BaseBeamComponent):
       state: folder of what outlives a run and stays inside the trust boundary: checkpoints, and
         the journal of noised rounds. Without it a run that is killed starts again, and what it has
         spent is forgotten.
+      model_arguments: that the function is called with, by name.
     """
 
     SPEC_CLASS = FederatedTrainerSpec
@@ -99,6 +104,7 @@ class FederatedTrainer(base_beam_component.BaseBeamComponent):
         config: TrainConfig,
         seed: int = 0,
         state: str | None = None,
+        model_arguments: Mapping[str, Argument] | None = None,
     ):
         folder = Path(__file__).parent
         kept = {} if state is None else {"state": state}
@@ -106,6 +112,7 @@ class FederatedTrainer(base_beam_component.BaseBeamComponent):
             examples=examples,
             module_file=module_file,
             model_function=model_function,
+            model_arguments=json.dumps(dict(model_arguments or {}), sort_keys=True),
             config=config.to_json(),
             seed=seed,
             initial_weights_digest=_digest_of(config.initial_weights),

@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import datetime
+import json
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from privet.components.shared import files, layout, noised_statistics, tasks
 from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientStore
-from privet.components.shared.user_code import load_function
+from privet.components.shared.user_code import Argument, load_function
 from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
 from privet.components.train.checkpoint import Checkpoints, fingerprint_of
@@ -56,6 +57,7 @@ def run_training(
     seed: int,
     progress: Callable[[Round], None],
     *,
+    model_arguments: Mapping[str, Argument] | None = None,
     make_pipeline: Callable[[], Any] | None = None,
     folder: str = "",
     state: str | None = None,
@@ -69,6 +71,7 @@ def run_training(
       config: settings.
       seed: of initial weights and the order of examples; never of privacy noise.
       progress: is told of every finished round.
+      model_arguments: that the user's function is called with, by name.
       make_pipeline, folder: what the `beam` engine needs; see engines.build_engine. By default
         a temporary folder of this machine.
       state: folder for checkpoints and the journal of noised rounds; a run that finds its own goes
@@ -78,6 +81,7 @@ def run_training(
     Raises:
       ConfigError, ModelError, PrivacyError, StoreError: see the parts.
     """
+    arguments = dict(model_arguments or {})
     store = ClientStore(examples, "train")
     _check_metrics(config, store.schema)
     private = config.privacy.is_private
@@ -102,6 +106,7 @@ def run_training(
             examples,
             files.read_bytes(module_file).decode(),
             model_function,
+            json.dumps(arguments, sort_keys=True),
             _deciding(config).to_json(),
             str(seed),
             version,
@@ -115,7 +120,8 @@ def run_training(
             checkpoints.lasting_name() if checkpoints else uuid.uuid4().hex,
             datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-    model = build_keras_model(load_function(module_file, model_function), store.schema, seed)
+    build_model = load_function(module_file, model_function, arguments)
+    model = build_keras_model(build_model, store.schema, seed)
     if config.initial_weights is not None:
         load_initial_weights(model, config.initial_weights)
     check_exportable(model)

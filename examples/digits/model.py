@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 
-def build_model() -> tf.keras.Model:
-    """Pixels 0..16 in, one logit per digit out.
+def build_model(units: int = 0) -> tf.keras.Model:
+    """Pixels 0..16 in, one logit per digit out, by so many hidden units or by none.
 
     Each image loses its own mean: brightness tells no digit from another, and a clipped update
     should hold what does.
@@ -12,5 +12,6 @@ def build_model() -> tf.keras.Model:
     pixels = tf.keras.Input(shape=(64,), name="pixels")
     scaled = tf.keras.layers.Rescaling(1 / 16)(pixels)
     centred = scaled - tf.reduce_mean(scaled, axis=-1, keepdims=True)
-    logits = tf.keras.layers.Dense(10, kernel_initializer="zeros", name="logits")(centred)
+    hidden = tf.keras.layers.Dense(units, activation="relu")(centred) if units else centred
+    logits = tf.keras.layers.Dense(10, kernel_initializer="zeros", name="logits")(hidden)
     return tf.keras.Model(pixels, logits)

@@ -6,8 +6,8 @@ LENGTH = 4.0
 """L2 norm of what the hidden layer sees of each image."""
 
 
-def build_model() -> tf.keras.Model:
-    """Grey levels 0..255 in, one logit per character out.
+def build_model(units: int = 64) -> tf.keras.Model:
+    """Grey levels 0..255 in, one logit per character out, by so many hidden units.
 
     Each image loses its own brightness and contrast, which are a writer's pen and tell no character
     from another: a clipped update should hold what does.
@@ -18,6 +18,6 @@ def build_model() -> tf.keras.Model:
     shrunk = tf.keras.layers.Flatten()(tf.keras.layers.AveragePooling2D(2)(channel))
     centred = shrunk - tf.reduce_mean(shrunk, axis=-1, keepdims=True)
     normal = tf.keras.layers.Rescaling(LENGTH)(tf.keras.layers.UnitNormalization()(centred))
-    hidden = tf.keras.layers.Dense(64, activation="relu", name="hidden")(normal)
+    hidden = tf.keras.layers.Dense(units, activation="relu", name="hidden")(normal)
     logits = tf.keras.layers.Dense(62, name="logits")(hidden)
     return tf.keras.Model(image, logits)

@@ -1,14 +1,18 @@
 """docs/serving.md and docs/pipeline.md: flags, defaults, codes and fields are the real ones."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
+from msgspec import to_builtins
 
 from privet.pipeline import cli, summary
 from privet.pipeline.assumptions import Assumption
 from privet.pipeline.config import load_config
+from privet.pipeline.grid import DenseSmallConfig, GridConfig, points_of
 from privet.pipeline.plan import make_plan
 from privet.pipeline.suggestions import Suggestion
 from privet.serving.running import ServerConfig
@@ -16,6 +20,7 @@ from privet.serving.running import ServerConfig
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
 PIPELINE = (DOCS / "pipeline.md").read_text(encoding="utf-8")
+SWEEPS = PIPELINE.partition("## Sweeps")[2].partition("\n## ")[0]
 PLANNING = PIPELINE.partition("## Planning")[2].partition("\n## ")[0]
 
 _PER_CORE = {"grpc_max_threads", "rest_api_num_threads"}
@@ -68,6 +73,27 @@ def test_every_flag_of_plan_is_documented(capsys: pytest.CaptureFixture[str]) ->
         cli.main(["plan", "--help"])
     flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
     assert flags == set(re.findall(r"^\| `(--[\w-]+)[^`]*` \|", PLANNING, re.MULTILINE))
+
+
+def test_every_flag_of_sweep_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", "--help"])
+    flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert flags == set(re.findall(r"^\| `(--[\w-]+)[^`]*` \|", SWEEPS, re.MULTILINE))
+
+
+def test_every_key_of_a_grid_is_documented_with_its_default_and_its_example_is_real() -> None:
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]+) \| [^|]+ \|$", SWEEPS, re.MULTILINE))
+    shown = {key: None if cell == "required" else cell.strip("`") for key, cell in rows.items()}
+    small = DenseSmallConfig(argument="units")
+    assert shown == {
+        **{name: json.dumps(value) for name, value in to_builtins(GridConfig(seeds=(0,))).items()},
+        "seeds": "[]",
+        **{f"dense_small.{name}": str(value) for name, value in to_builtins(small).items()},
+        "dense_small.argument": None,
+    }
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", SWEEPS, re.MULTILINE | re.DOTALL)
+    assert len(points_of(GridConfig.from_mapping(yaml.safe_load(example)))) == 12
 
 
 def test_every_field_of_a_plan_is_documented_and_its_example_is_real() -> None:

@@ -22,7 +22,8 @@ def privet(*arguments, **options):
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "plan", "report", "serve", "workers", "export-clients", "import-clients"]
+    "command",
+    ["run", "plan", "sweep", "report", "serve", "workers", "export-clients", "import-clients"],
 )
 def test_help_needs_no_heavy_import(command):
     code = (

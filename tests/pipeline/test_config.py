@@ -111,6 +111,13 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
             "model.function=nope",
             "defines no function model.function='nope'; it defines build_model",
         ),
+        (
+            "model.arguments.units=3",
+            "model.arguments: build_model() cannot be called with the arguments units=3: got an "
+            "unexpected keyword argument 'units'",
+        ),
+        ("model.arguments.units=[3]", "Expected `bool | int | float | str`, got `array`"),
+        ("model.arguments.units=.inf", "arguments: units=inf must be finite"),
     ],
 )
 def test_mistake_is_explained(project, override, wanted):
@@ -169,7 +176,23 @@ def test_model_function_may_be_imported_or_assigned(project):
     project.model.write_text("from somewhere import build_model\n")
     project.load()
     project.model.write_text("build_model = lambda: None\n")
-    project.load()
+    project.load("model.arguments.units=3")  # what it takes is not known before it runs
+
+
+def test_arguments_of_the_model_are_checked_against_its_signature(project):
+    project.model.write_text("def build_model(a, /, units, *rest, name: str = 'x', **more): ...")
+    with pytest.raises(ConfigError) as error:
+        project.load("model.arguments={units: 2}")
+    shown = "build_model(a, /, units, *rest, name: str = 'x', **more) cannot"
+    assert shown in str(error.value)
+    assert "missing a required argument: 'a'" in str(error.value)
+
+    project.model.write_text("def build_model(units, *, name: str = 'x', **more): ...")
+    given = {"units": 2, "name": "y", "any": 0.5, "bias": True}
+    assert project.load(f"model.arguments={given}").model.arguments == given
+
+    project.model.write_text("@decorated\ndef build_model(): ...")
+    project.load("model.arguments={units: 2}")
 
 
 def test_model_file_with_a_syntax_error_is_refused(project):

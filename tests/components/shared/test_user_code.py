@@ -46,6 +46,33 @@ def test_missing_function_names_those_that_exist(tmp_path: Path) -> None:
         load_function(str(tmp_path / "model.py"), "NUMBER")
 
 
+def test_arguments_are_bound_by_name(tmp_path: Path) -> None:
+    module = str(tmp_path / "model.py")
+    Path(module).write_text("def build(units, *, scale=1.0): return units * scale\n")
+
+    assert load_function(module, "build", {"units": 3})() == 3.0
+    assert load_function(module, "build", {"scale": 0.5, "units": 3})() == 1.5
+    assert load_function(module, "build")(2) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "missing a required argument: 'units'"),
+        ({"units": 1, "width": 2}, "got an unexpected keyword argument 'width'"),
+    ],
+)
+def test_wrong_arguments_are_answered_with_the_signature(
+    tmp_path: Path, arguments: dict[str, int], problem: str
+) -> None:
+    module = tmp_path / "model.py"
+    module.write_text("def build(units: int, scale=1.0): pass\n")
+
+    with pytest.raises(ConfigError, match=r"build\(units: int, scale=1\.0\) cannot") as error:
+        load_function(str(module), "build", arguments)
+    assert problem in str(error.value)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"module_file='.*gone.py' does not exist"):
         load_function(str(tmp_path / "gone.py"), "build")

@@ -117,9 +117,9 @@ MODEL = """
 import tensorflow as tf
 
 
-def build_model():
+def build_model(bias=True):
     inputs = tf.keras.Input(shape=(2,), name="x")
-    return tf.keras.Model(inputs, tf.keras.layers.Dense(3)(inputs))
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(3, use_bias=bias)(inputs))
 """
 GAUSSIAN = {"mechanism": "gaussian", "delta": 1e-5, "clip_norm": 1.0, "noise_multiplier": 30.0}
 
@@ -139,7 +139,13 @@ class Place:
         return self.folder / "state"
 
     def run(
-        self, config: Any, *, until: int | None = None, state: bool = True, version: str = ""
+        self,
+        config: Any,
+        *,
+        until: int | None = None,
+        state: bool = True,
+        version: str = "",
+        arguments: dict[str, bool] | None = None,
     ) -> tuple[TrainingResult, list[int]]:
         """The result, and the rounds that this process ran."""
         told: list[int] = []
@@ -159,6 +165,7 @@ class Place:
             make_pipeline=lambda: pipeline_of(beam_arguments(BeamConfig())),
             state=str(self.state) if state else None,
             version=version,
+            model_arguments=arguments,
         )
         return result, told
 
@@ -268,6 +275,15 @@ def test_other_evaluations_or_checkpoints_are_no_other_run(place: Place, config_
     assert_same_weights(first, again)
     assert again.ledger["rounds_counted"] == 3
     assert again.history["rounds"][-1]["eval"] is not None
+
+
+def test_other_arguments_of_the_model_are_another_run(place: Place, config_of: Any) -> None:
+    config = config_of(rounds=2, evaluate_every=0)
+    place.kill(config, 2)
+    result, told = place.run(config, arguments={"bias": False})
+
+    assert told == [1, 2]
+    assert [weight.shape for weight in result.model.get_weights()] == [(2, 3)]
 
 
 def test_lost_rounds_stay_spent_and_are_counted_again_when_repeated(
