@@ -1,13 +1,16 @@
 """What goes over the network in a round: bytes of a client, down and up."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from privet.components.train.config import TrainConfig
+import numpy as np
 
-LEVEL_BYTES = 8
-"""Least value and distance of two levels of a quantized tensor, float32 both."""
+from privet.components.train.config import TrainConfig
+from privet.components.train.wire import Message, encode, message_bytes
+
+NOTHING_SENT = np.zeros(2, np.int64)
+"""Messages that were sent, and their bytes together."""
 
 _OPTIMIZER_COPIES = {"sgd": 0, "adagrad": 1, "rmsprop": 1, "adam": 2, "yogi": 2}
 """Arrays of the size of the weights in the state of an optimizer, momentum apart."""
@@ -21,31 +24,51 @@ class Traffic(NamedTuple):
 
 
 def traffic_of(config: TrainConfig, shapes: Sequence[tuple[int, ...]]) -> Traffic:
-    """What a client receives and sends in a round.
+    """What a client receives and sends in a round; with update_code, what it sends at most.
 
     Down go the weights, with mime_lite the optimizer's state and with scaffold the control variate
-    besides; up goes the update, with these two algorithms a second array of its size besides.
+    besides; up goes the update, with these two algorithms a second array of its size besides. Each
+    way is one message of wire.py.
 
     Args:
       config: settings.
       shapes: of the trainable weights.
     """
-    optimizer, down, up = config.client_optimizer, 1, 1
+    optimizer, down = config.client_optimizer, 1
     if config.algorithm == "mime_lite":
         down += _OPTIMIZER_COPIES[optimizer.name or "sgd"] + (optimizer.momentum > 0)
-        up = 2
     if config.algorithm == "scaffold":
-        down = up = 2
-    return Traffic(down * update_bytes(shapes, None), up * update_bytes(shapes, config.update_bits))
+        down = 2
+    rotated = config.update_rotation is not None
+    up = message_bytes(_sent_shapes(config, shapes), config.update_bits, rotated=rotated)
+    return Traffic(message_bytes([*shapes] * down), up)
 
 
-def update_bytes(shapes: Iterable[tuple[int, ...]], bits: int | None) -> int:
-    """Bytes of an update: levels packed tensor by tensor, or float32 without `bits`.
+def measured(
+    config: TrainConfig, shapes: Sequence[tuple[int, ...]], rows: np.ndarray, seeds: np.ndarray
+) -> np.ndarray:
+    """The messages that clients send, and their bytes, by encoding them: int64 [2].
 
-    >>> update_bytes([(3, 3), (3,)], None), update_bytes([(3, 3), (3,)], 4)
-    (48, 23)
+    Args:
+      config: settings, with update_code.
+      shapes: of the trainable weights.
+      rows: float32 [clients, values], of each client the levels, least values and distances.
+      seeds: int32 [clients or more, 2], of what they draw at random.
     """
-    sizes = [math.prod(shape) for shape in shapes]
-    if bits is None:
-        return 4 * sum(sizes)
-    return sum(LEVEL_BYTES + math.ceil(size * bits / 8) for size in sizes)
+    sizes = [math.prod(shape) for shape in _sent_shapes(config, shapes)]
+    *ends, end = np.cumsum(sizes)
+    total = NOTHING_SENT.copy()
+    for row, seed in zip(rows, seeds, strict=False):
+        message = Message(
+            np.split(row[:end].astype(np.uint8), ends),
+            config.update_bits,
+            row[end:].reshape(2, -1).T,
+            None if config.update_rotation is None else seed,
+        )
+        total += (1, len(encode(message, deflate=True)))
+    return total
+
+
+def _sent_shapes(config: TrainConfig, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Of the arrays that a client sends."""
+    return [*shapes] * (2 if config.algorithm in ("mime_lite", "scaffold") else 1)

@@ -36,10 +36,11 @@ from privet.components.train.client_update import (
     Total,
     keeps_state,
     record_like,
-    sends_rows,
+    row_width,
     specs_of,
     train_block,
 )
+from privet.components.train.communication import NOTHING_SENT
 from privet.components.train.config import TrainConfig
 from privet.components.train.correlated_noise import CorrelatedNoise
 from privet.components.train.model import (
@@ -78,6 +79,7 @@ class ServerState(NamedTuple):
       rounds: that led here, of which the learning rates are a function.
       visited: where clients keep something, int32 [population]: the round in which each of them
         last wrote it, 0 for none.
+      sent: where the bytes of messages are measured, all that led here.
     """
 
     weights: Arrays
@@ -88,6 +90,7 @@ class ServerState(NamedTuple):
     noise_rounds: int = 0
     rounds: int = 0
     visited: np.ndarray | None = None
+    sent: np.ndarray | None = None
 
     @property
     def arrays(self) -> Arrays:
@@ -101,16 +104,18 @@ class Partial(NamedTuple):
     Attributes:
       total: the leaves of a client_update.Total.
       rows: float32 [clients, weights], what has to be known of each client; else [clients, 0].
+      sent: what the clients have sent, where it is measured.
     """
 
     total: Arrays
     rows: np.ndarray
+    sent: np.ndarray = NOTHING_SENT
 
     def discounted(self, factor: float) -> "Partial":
         """The same updates at so much of their size."""
         *updates, weight = self.total
         updates = [np.asarray(factor * part, part.dtype) for part in updates]
-        return Partial((*updates, weight), self.rows)
+        return Partial((*updates, weight), self.rows, self.sent)
 
 
 NOBODY = Partial((), np.zeros((0, 0), np.float32))
@@ -123,7 +128,8 @@ def merge(one: Partial, other: Partial) -> Partial:
         return one if one.total else other
     total = tuple(a + b for a, b in zip(one.total, other.total, strict=True))
     rows = [part.rows for part in (one, other) if part.rows.size]
-    return Partial(total, np.concatenate(rows) if len(rows) > 1 else (rows or [one.rows])[0])
+    together = np.concatenate(rows) if len(rows) > 1 else (rows or [one.rows])[0]
+    return Partial(total, together, one.sent + other.sent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +165,7 @@ class Programs:
     @property
     def row_bytes(self) -> int:
         """What a client takes in and out of a program beside its examples."""
-        return 8 * sum(part.size for part in self.initial.weights) * sends_rows(self.config)
+        return 8 * row_width(self.config, self.initial.weights)
 
     def prepare(self, state: ServerState) -> Arrays:
         """What every client needs: the weights, how to clip, and its learning rate."""
@@ -221,6 +227,8 @@ class Programs:
             visited = state.visited.copy()
             visited[cohort] = after.rounds
             after = after._replace(visited=visited)
+        if state.sent is not None:
+            after = after._replace(sent=state.sent + partial.sent)
         return after, tf.nest.pack_sequence_as(self.event, numbers)
 
     def begin_stretch(self, state: ServerState) -> ServerState:
@@ -326,6 +334,7 @@ def build_programs(
             algorithm=_flat(state.algorithm),
             noise=_flat(state.noise),
             visited=visited,
+            sent=None if config.update_code is None else NOTHING_SENT,
         ),
         frozen=frozen,
         nothing=Partial(_flat(nothing), NOBODY.rows),

@@ -105,6 +105,16 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ),
         ({"algorithm": "scaffold", "weight_by": "examples"}, "weighs clients equally"),
         ({"algorithm": "scaffold", "update_bits": 8}, "exact control variates"),
+        ({"update_rotation": "hadamard"}, "update_rotation=hadamard is for quantized updates"),
+        ({"update_code": "deflate"}, "update_code=deflate is for quantized updates"),
+        (
+            {
+                "update_bits": 8,
+                "update_code": "deflate",
+                "robust_aggregation": {"kind": "median"},
+            },
+            "leave one of the two out",
+        ),
         ({"simulation": {"late_rate": 0.1, "late_discount": 0}}, r"must lie in \(0, 1\]"),
         ({"simulation": {"late_discount": 0.7}}, "is for late_rate, which is 0"),
         (
@@ -127,8 +137,13 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ({"robust_aggregation": {"kind": "norm_filter", "largest_norm": 1}}, "must be > 1"),
         ({"update_bits": 2}, "'2' is none of 4, 8"),
         (
-            {"engine": "tff", "update_bits": 8, "robust_aggregation": {"kind": "median"}},
-            "engine=tff has no robust_aggregation, update_bits",
+            {
+                "engine": "tff",
+                "update_bits": 8,
+                "update_rotation": "hadamard",
+                "algorithm": "mime_lite",
+            },
+            "engine=tff has no update_bits with algorithm=mime_lite, update_rotation",
         ),
         (
             {"client_optimizer": {"learning_rate": 1, "schedule": {"kind": "exponential"}}},
