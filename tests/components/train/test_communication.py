@@ -31,3 +31,18 @@ def test_what_a_client_receives_and_sends(
 ) -> None:
     down, up = traffic_of(train_config(**settings), SHAPES)
     assert (down - HEADER, up - HEADER) == traffic
+
+
+def test_a_run_tells_the_bytes_that_its_clients_sent(
+    trained_privately: Any, train_config: Any
+) -> None:
+    """Four clients in two rounds; nine levels of a kernel and a bias, which DEFLATE leaves."""
+    told = []
+    for code in (None, "deflate"):
+        config = train_config(rounds=2, update_bits=8, update_code=code)
+        told.append(trained_privately(config).history["bytes"])
+    length = HEADER + SCALES + 9
+
+    assert [one.pop("up_measured") for one in told] == [False, True]
+    assert told[0] == told[1]
+    assert (told[1]["up_per_client_round"], told[1]["up_total"]) == (length, length * 4 * 2)

@@ -207,6 +207,15 @@ def test_weights_by_examples_are_refused_with_privacy() -> None:
     TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, "weight_by": "examples"})
 
 
+@pytest.mark.parametrize("mechanism", ["gaussian", "local", "example"])
+def test_a_code_whose_length_depends_on_data_is_refused_with_privacy(mechanism: str) -> None:
+    privacy = {**GAUSSIAN, "mechanism": mechanism}
+    settings = {"privacy": privacy, "update_bits": 8, "update_rotation": "hadamard"}
+    with pytest.raises(ConfigError, match="the length of a client's message depend on its data"):
+        TrainConfig.from_mapping({**settings, "update_code": "deflate"})
+    TrainConfig.from_mapping(settings)
+
+
 ORDER = {"kind": "fixed_order", "cohort_size": 10}
 POISSON = {"kind": "poisson", "cohort_size": 10}
 
