@@ -28,7 +28,7 @@ def test_readmes_project_can_be_planned(tmp_path):
     (tmp_path / "data" / "rows.csv").write_text("\n".join([header, *rows]) + "\n")
     plan = make_plan(load_config(tmp_path / "mine.yaml"), Questions(traffic=True))
     assert 3.9 < plan["epsilon"] <= 4
-    assert plan["bytes_up_per_client_round"] == 4 * (10 * 3 + 3)
+    assert plan["bytes_up_per_client_round"] == 12 + 4 * (10 * 3 + 3)
 
 
 def test_readmes_request_is_one_image():

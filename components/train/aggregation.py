@@ -283,12 +283,22 @@ def build_query(
     return MeanQuery(fixed, denominator, correlation)
 
 
-def build_aggregator(query: tensorflow_privacy.DPQuery | None, *, weighted: bool = False) -> Any:
-    """The query as a TFF aggregator; without one, the plain mean over clients or examples."""
+def build_aggregator(
+    query: tensorflow_privacy.DPQuery | None, *, weighted: bool = False, bits: int | None = None
+) -> Any:
+    """The query as a TFF aggregator; without one, the plain mean over clients or examples.
+
+    Args:
+      query: clip, sum, noise.
+      weighted: whether clients count by their examples.
+      bits: for each value of an update, by TFF's own encoder: the levels of update_compression.py,
+        rounded by draws of its own.
+    """
     import tensorflow_federated as tff
 
     if query is None:
-        return (
-            tff.aggregators.MeanFactory() if weighted else tff.aggregators.UnweightedMeanFactory()
-        )
+        mean = tff.aggregators.MeanFactory if weighted else tff.aggregators.UnweightedMeanFactory
+        if bits is None:
+            return mean()
+        return mean(tff.aggregators.EncodedSumFactory.quantize_above_threshold(bits, threshold=0))
     return tff.aggregators.DifferentiallyPrivateFactory(query)

@@ -11,6 +11,7 @@ Deep Networks from Decentralized Data") and of the algorithms that share its for
   for Federated Learning", algorithm 1, option II).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -23,7 +24,7 @@ from privet.components.train.client_noise import ClientNoise, ClientNoiseQuery
 from privet.components.train.config import TrainConfig
 from privet.components.train.example_gradients import noised_gradient
 from privet.components.train.masking import masked
-from privet.components.train.update_compression import quantized
+from privet.components.train.update_compression import levels_of, restored
 
 
 class Prepared(NamedTuple):
@@ -79,12 +80,14 @@ class Sent(NamedTuple):
       finite: whether all of it is; it is zeros otherwise, as in TFF.
       examples: float32, that it has trained on.
       state: what the client keeps, of the form of the weights, or ().
+      message: the levels that it sends, then least values and distances; or ().
     """
 
     record: Any
     finite: Any
     examples: Any
     state: Any
+    message: Any
 
 
 def keeps_state(config: TrainConfig) -> bool:
@@ -92,9 +95,15 @@ def keeps_state(config: TrainConfig) -> bool:
     return config.algorithm == "scaffold"
 
 
-def sends_rows(config: TrainConfig) -> bool:
-    """Whether a row of numbers for each client leaves the program, beside the sum."""
-    return keeps_state(config) or config.robust_aggregation is not None
+def row_width(config: TrainConfig, weights: Any) -> int:
+    """How many numbers for each client leave the program, beside the sum."""
+    shapes = [part.shape for part in tf.nest.flatten(weights)]
+    if config.update_code is not None:
+        shapes = [part.shape for part in tf.nest.flatten(record_like(config, weights))]
+        return sum(math.prod(shape) for shape in shapes) + 2 * len(shapes)
+    if keeps_state(config) or config.robust_aggregation is not None:
+        return sum(math.prod(shape) for shape in shapes)
+    return 0
 
 
 def record_like(config: TrainConfig, weights: Any) -> Any:
@@ -124,15 +133,16 @@ def train_block(
       padded: whether batches keep their shape, as XLA wants it.
 
     Returns:
-      The sum, and float32 [clients, weights]: the new state of each client, or under robust
-      aggregation its update (not finite where it is to be left out). Without either, [clients, 0].
+      The sum, and float32 [clients, row_width]: the new state of each client, under robust
+      aggregation its update (not finite where it is to be left out), or with update_code its
+      message (zeros where it is not finite). Without any of them, [clients, 0].
     """
     params = query.derive_sample_params(given.mechanism)
     noise = None
     if isinstance(query, ClientNoiseQuery):
         noise = ClientNoise(query.kind, given.mechanism, noise_seeds)
     client = _Client(config, model, given, block, noise, padded=padded)
-    width = _size(client.specs) if sends_rows(config) else 0
+    width = row_width(config, client.specs)
     count = tf.shape(block.states)[0]
     rows = tf.TensorArray(tf.float32, count, element_shape=(width,)) if width else ()
 
@@ -144,6 +154,8 @@ def train_block(
             rows = rows.write(number, tf.where(sent.finite, flat(record), float("nan")))
         if keeps_state(config):
             rows = rows.write(number, flat(sent.state))
+        if config.update_code is not None:
+            rows = rows.write(number, tf.where(sent.finite, sent.message, 0.0))
         if config.weight_by == "examples":
             weight = tf.where(sent.finite, sent.examples, 0.0)
             record = tf.nest.map_structure(lambda value: value * weight, record)
@@ -177,12 +189,12 @@ class _Client:
 
     def train(self, number: Any, first: Any, end: Any) -> Sent:
         """What the client sends and keeps."""
-        weights, state = self._given.weights, ()
-        if self._config.algorithm == "fed_sgd":
+        config, weights, state, message = self._config, self._given.weights, (), ()
+        if config.algorithm == "fed_sgd":
             record = self._mean_gradient(first, end)
-        elif self._config.algorithm == "mime_lite":
+        elif config.algorithm == "mime_lite":
             record = (self._delta(first, end), self._mean_gradient(first, end))
-        elif self._config.algorithm == "scaffold":
+        elif config.algorithm == "scaffold":
             control = self._masked(unflat(self._block.states[number], weights))
             delta = self._delta(first, end, control)
             record, state = self._change(delta, control, end - first)
@@ -190,16 +202,20 @@ class _Client:
             record = self._delta(first, end)
         if self._noise is not None and self._noise.kind == "local":
             record = self._masked(self._noise.noised(self._noise.clipped(record), number))
-        if self._config.update_bits is not None:
-            seeds = self._block.seeds[number]
-            record = self._masked(quantized(record, self._config.update_bits, seeds))
+        if config.update_bits is not None:
+            seed, rotated = self._block.seeds[number], config.update_rotation is not None
+            levels = levels_of(record, config.update_bits, seed, rotated=rotated)
+            record = self._masked(restored(levels, record, seed, rotated=rotated))
+            if config.update_code is not None:
+                parts = zip(*levels, strict=True)
+                message = tf.concat([tf.reshape(part, (-1,)) for each in parts for part in each], 0)
         record, finite = _finite(record)
         if state:
             state = tf.nest.map_structure(
                 lambda new, old: tf.where(finite, new, old), state, control
             )
         examples = tf.reduce_sum(self._block.sizes[first:end])
-        return Sent(record, finite, tf.cast(examples, tf.float32), state)
+        return Sent(record, finite, tf.cast(examples, tf.float32), state, message)
 
     def _delta(self, first: Any, end: Any, control: Any = None) -> Any:
         """By how much the weights fall in the client's own steps."""
@@ -332,7 +348,3 @@ def unflat(row: Any, like: Any) -> Any:
     parts = tf.split(row, [value.shape.num_elements() for value in tf.nest.flatten(like)])
     shaped = zip(parts, tf.nest.flatten(like), strict=True)
     return tf.nest.pack_sequence_as(like, [tf.reshape(a, b.shape) for a, b in shaped])
-
-
-def _size(specs: Any) -> int:
-    return sum(spec.shape.num_elements() for spec in tf.nest.flatten(specs))

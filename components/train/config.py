@@ -94,6 +94,10 @@ class TrainConfig(Config, frozen=True):
       update_bits: bits for each value of a client's update on its way up (stochastic
         quantization); by default the 32 of float32.
       pruning: weights that are set to zero during training; see PruningConfig.
+      update_rotation: `hadamard` rotates each tensor at random before it is quantized, which brings
+        its largest values near the others, and so the levels closer together.
+      update_code: `deflate` makes messages of levels shorter where that is possible; their bytes
+        are then measured. Refused with privacy: how long a message is tells about the client.
       simulation: clients that drop out or are late.
       asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
@@ -135,6 +139,8 @@ class TrainConfig(Config, frozen=True):
     robust_aggregation: RobustConfig | None = None
     update_bits: Literal[4, 8] | None = None
     pruning: PruningConfig | None = None
+    update_rotation: Literal["hadamard"] | None = None
+    update_code: Literal["deflate"] | None = None
     simulation: SimulationConfig = SimulationConfig()
     asynchronous: AsynchronousConfig | None = None
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"
@@ -170,6 +176,7 @@ class TrainConfig(Config, frozen=True):
         if self.pruning is not None:
             self.pruning.check_rounds(self.rounds)
         self._check_algorithm()
+        self._check_compression()
         self._check_privacy()
         self._check_simulation()
         self._check_engine()
@@ -247,6 +254,26 @@ class TrainConfig(Config, frozen=True):
                 "robust_aggregation weighs clients equally: set weight_by: client",
             )
 
+    def _check_compression(self) -> None:
+        for name in ("update_rotation", "update_code"):
+            given = getattr(self, name)
+            check(
+                given is None or self.update_bits is not None,
+                f"{name}={given} is for quantized updates: set update_bits: 8 or 4, or leave it "
+                "out",
+            )
+        check(
+            self.update_code is None or self.robust_aggregation is None,
+            "update_code and robust_aggregation both want each client's update out of the program: "
+            "leave one of the two out",
+        )
+        for name in ("update_rotation", "update_code"):
+            check(
+                self.pruning is None or getattr(self, name) is None,
+                f"{name} makes messages of all values, pruned ones too, which pruning leaves out: "
+                "leave one of the two out",
+            )
+
     def _check_privacy(self) -> None:
         if not self.privacy.is_private:
             return
@@ -266,6 +293,13 @@ class TrainConfig(Config, frozen=True):
             self.robust_aggregation is None,
             "robust_aggregation is no sum: how far one client moves it is not known, so no noise "
             "can be calibrated to it. Leave it out (clipping bounds each client as well), or set "
+            "privacy.mechanism: none",
+        )
+        check(
+            self.update_code is None,
+            f"update_code={self.update_code} makes the length of a client's message depend on its "
+            "data, which whoever sees the message pass learns and no epsilon covers. Leave it out "
+            "(update_bits and update_rotation give messages of one length), or set "
             "privacy.mechanism: none",
         )
         check(
@@ -336,7 +370,10 @@ class TrainConfig(Config, frozen=True):
         without = {
             "algorithm=scaffold": self.algorithm == "scaffold",
             "robust_aggregation": self.robust_aggregation is not None,
-            "update_bits": self.update_bits is not None,
+            "update_bits with algorithm=mime_lite": self.update_bits is not None
+            and self.algorithm == "mime_lite",
+            "update_rotation": self.update_rotation is not None,
+            "update_code": self.update_code is not None,
             "asynchronous": self.asynchronous is not None,
             "simulation.late_rate": self.simulation.late_rate > 0,
             "client_optimizer.schedule with algorithm=mime_lite": self.algorithm == "mime_lite"

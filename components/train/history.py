@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from privet.components.shared import files, layout
 from privet.components.train.communication import mean_traffic
 from privet.components.train.config import TrainConfig
@@ -56,6 +58,7 @@ def training_history(
     *,
     metric: str,
     shapes: Sequence[tuple[int, ...]],
+    sent: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The content of training_history.json.
 
@@ -66,9 +69,16 @@ def training_history(
       participation: who reports.
       metric: the headline metric of the task.
       shapes: of the trainable weights.
+      sent: messages of clients and their bytes, int64 [2], where they were measured.
     """
     secret = sampler.draws.probability is not None
     traffic = mean_traffic(config, shapes, len(rounds))
+    up = traffic.up
+    if sent is not None:
+        up = int(sent[1]) / max(1, int(sent[0]))
+    up_total = round(up * participation.expected_reports * len(rounds))
+    if sent is not None and not secret:
+        up_total = int(sent[1])
     return {
         "schema": 1,
         "metric": metric,
@@ -87,9 +97,10 @@ def training_history(
         "eval_note": PUBLIC_EVAL_NOTE if config.public_eval else EVAL_NOTE,
         "bytes": {
             "down_per_client_round": round(traffic.down),
-            "up_per_client_round": round(traffic.up),
+            "up_per_client_round": round(up),
+            "up_measured": sent is not None,
             "down_total": round(traffic.down * participation.expected_starts * len(rounds)),
-            "up_total": round(traffic.up * participation.expected_reports * len(rounds)),
+            "up_total": up_total,
         },
         "algorithm": config.algorithm,
         "parameters": sum(math.prod(shape) for shape in shapes),

@@ -35,12 +35,14 @@ class Trained:
       rounds: those that the weights went through.
       rounds_allowed: how many would have been counted without early stopping.
       ended_by: what ended training.
+      sent: messages of clients and their bytes, int64 [2]; None where they are not measured.
     """
 
     weights: list[np.ndarray]
     rounds: list[Round]
     rounds_allowed: int
     ended_by: Literal["rounds", "budget", "early_stop"]
+    sent: np.ndarray | None = None
 
 
 def train(
@@ -149,7 +151,8 @@ def train(
             epsilon=accountant.epsilon() if accountant else None,
             evaluation=rounds[-1].evaluation or (evaluate(weights) if every else None),
         )
-    return Trained(weights, rounds, allowed, _reason(len(rounds), end, config.rounds))
+    reason, sent = _reason(len(rounds), end, config.rounds), engine.sent(states[-1])
+    return Trained(weights, rounds, allowed, reason, sent)
 
 
 class _Reading(NamedTuple):

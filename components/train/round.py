@@ -37,10 +37,11 @@ from privet.components.train.client_update import (
     Total,
     keeps_state,
     record_like,
-    sends_rows,
+    row_width,
     specs_of,
     train_block,
 )
+from privet.components.train.communication import NOTHING_SENT
 from privet.components.train.config import TrainConfig
 from privet.components.train.correlated_noise import CorrelatedNoise
 from privet.components.train.model import (
@@ -81,6 +82,7 @@ class ServerState(NamedTuple):
       visited: where clients keep something, int32 [population]: the round in which each of them
         last wrote it, 0 for none.
       masks: where training prunes, of each of the weights: False for those that stay 0.
+      sent: where the bytes of messages are measured, all that led here.
     """
 
     weights: Arrays
@@ -92,6 +94,7 @@ class ServerState(NamedTuple):
     rounds: int = 0
     visited: np.ndarray | None = None
     masks: Arrays = ()
+    sent: np.ndarray | None = None
 
     @property
     def arrays(self) -> Arrays:
@@ -105,16 +108,18 @@ class Partial(NamedTuple):
     Attributes:
       total: the leaves of a client_update.Total.
       rows: float32 [clients, weights], what has to be known of each client; else [clients, 0].
+      sent: what the clients have sent, where it is measured.
     """
 
     total: Arrays
     rows: np.ndarray
+    sent: np.ndarray = NOTHING_SENT
 
     def discounted(self, factor: float) -> "Partial":
         """The same updates at so much of their size."""
         *updates, weight = self.total
         updates = [np.asarray(factor * part, part.dtype) for part in updates]
-        return Partial((*updates, weight), self.rows)
+        return Partial((*updates, weight), self.rows, self.sent)
 
 
 NOBODY = Partial((), np.zeros((0, 0), np.float32))
@@ -127,7 +132,8 @@ def merge(one: Partial, other: Partial) -> Partial:
         return one if one.total else other
     total = tuple(a + b for a, b in zip(one.total, other.total, strict=True))
     rows = [part.rows for part in (one, other) if part.rows.size]
-    return Partial(total, np.concatenate(rows) if len(rows) > 1 else (rows or [one.rows])[0])
+    together = np.concatenate(rows) if len(rows) > 1 else (rows or [one.rows])[0]
+    return Partial(total, together, one.sent + other.sent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +169,7 @@ class Programs:
     @property
     def row_bytes(self) -> int:
         """What a client takes in and out of a program beside its examples."""
-        return 8 * sum(part.size for part in self.initial.weights) * sends_rows(self.config)
+        return 8 * row_width(self.config, self.initial.weights)
 
     def prepare(self, state: ServerState) -> Arrays:
         """What every client needs: the weights, how to clip, its learning rate, and masks."""
@@ -227,6 +233,8 @@ class Programs:
             visited = state.visited.copy()
             visited[cohort] = after.rounds
             after = after._replace(visited=visited)
+        if state.sent is not None:
+            after = after._replace(sent=state.sent + partial.sent)
         return pruned(config, after), tf.nest.pack_sequence_as(self.event, numbers)
 
     def begin_stretch(self, state: ServerState) -> ServerState:
@@ -363,6 +371,7 @@ def build_programs(
                 noise=_flat(state.noise),
                 visited=visited,
                 masks=masks,
+                sent=None if config.update_code is None else NOTHING_SENT,
             ),
         ),
         frozen=frozen,

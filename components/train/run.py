@@ -177,6 +177,7 @@ def run_training(
         participation,
         metric=tasks.primary_metric(store.schema.task),
         shapes=[tuple(variable.shape) for variable in model.trainable_variables],
+        sent=trained.sent,
     )
     files.remove_folder(states_folder(states))
     if checkpoints:

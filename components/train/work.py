@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from privet.components.shared.errors import ModelError
 from privet.components.train.blocks import Block
+from privet.components.train.communication import measured
 from privet.components.train.programs import Arrays, Program
-from privet.components.train.round import Partial, Programs
+from privet.components.train.round import NOBODY, Partial, Programs
 
 Work = Callable[[Arrays, Block], Partial]
 """(prepared, block) -> partial sum."""
@@ -29,11 +30,15 @@ def load_work(programs: Programs, *, xla: bool) -> Work:
     program = programs.work_xla if xla else programs.work
     assert program is not None  # choose_xla sees to it
     call = _loaded(program)
+    config, shapes = programs.config, [part.shape for part in programs.initial.weights]
 
     def work(prepared: Arrays, block: Block) -> Partial:
         fed = block.padded(rows=programs.row_bytes > 0) if xla else block
         *total, rows = call((*prepared, *fed.arrays(), *programs.noise_seeds(block)))
-        return Partial(tuple(total), rows[: block.clients])
+        rows = rows[: block.clients]
+        if config.update_code is None:
+            return Partial(tuple(total), rows)
+        return Partial(tuple(total), NOBODY.rows, measured(config, shapes, rows, block.seeds))
 
     return work
 
@@ -88,10 +93,12 @@ def _problem(
     wanted = plain(prepared, half)
     *updates, _ = (np.abs(part).max(initial=0) for part in wanted.total)  # the last: the weight
     rounding = 1e-5 * max(updates)
-    # Where updates are rounded at random, the least difference can lead to the next level.
+    # Where updates are rounded at random, the least difference can lead to the next level, which a
+    # rotation spreads over all values of a tensor.
     enough = 1.0 if programs.config.update_bits is None else 0.99
+    far = 1e-3 if programs.config.update_rotation is None else 1e-2
     for a, b in zip(wanted.total, got.total, strict=True):
-        near = np.isclose(a, b, rtol=1e-3, atol=rounding + 1e-3 * np.abs(a).max(initial=0))
+        near = np.isclose(a, b, rtol=1e-3, atol=rounding + far * np.abs(a).max(initial=0))
         if a.size and near.mean() < enough:
             return (
                 "the model's output for an example depends on the other examples of the batch, "

@@ -81,8 +81,8 @@ def test_plan_prints_what_a_run_will_spend(project):
     assert 7.9 < plan["epsilon"] <= 8
     assert plan["noise_multiplier"] > 0
     parameters = 2 * 3 + 3
-    assert plan["bytes_up_per_client_round"] == 4 * parameters
-    assert plan["bytes_up_total"] == 4 * parameters * 6 * 2
+    assert plan["bytes_up_per_client_round"] == 12 + 4 * parameters
+    assert plan["bytes_up_total"] == (12 + 4 * parameters) * 6 * 2
     assert not project.workdir.root.exists()
 
 

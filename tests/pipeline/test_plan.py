@@ -102,8 +102,8 @@ def test_traffic_and_suggestions_need_no_data_either() -> None:
     plan = make_plan(config, asked)
 
     weights = 784 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
-    assert plan["bytes_up_per_client_round"] == 4 * weights
-    assert plan["bytes_down_total"] == 4 * weights * 120 * 2
+    assert plan["bytes_up_per_client_round"] == 12 + 4 * weights
+    assert plan["bytes_down_total"] == (12 + 4 * weights) * 120 * 2
     assert 3.9 < plan["epsilon"] <= 4
     settings = [(row["rounds"], row["sampling"], row["cohort_size"]) for row in plan["suggestions"]]
     assert settings == [(1, "poisson", 68), (2, "poisson", 34)]

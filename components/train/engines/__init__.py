@@ -48,6 +48,9 @@ class Engine(Protocol):
     def weights(self, state: Any) -> list[np.ndarray]:
         """The trainable weights of the global model, in Keras' order."""
 
+    def sent(self, state: Any) -> np.ndarray | None:
+        """Messages of clients that led to the state and their bytes, int64 [2], where measured."""
+
     def save(self, state: Any) -> bytes:
         """The state as bytes, for a checkpoint."""
 

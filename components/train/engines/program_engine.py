@@ -69,6 +69,10 @@ class ProgramEngine(abc.ABC):
         """The trainable weights of the global model, in Keras' order."""
         return list(state.weights)
 
+    def sent(self, state: ServerState) -> np.ndarray | None:
+        """What clients have sent, where it is measured."""
+        return state.sent
+
     def save(self, state: ServerState) -> bytes:
         """The state as bytes."""
         return saving.pack(state)

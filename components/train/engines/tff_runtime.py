@@ -71,7 +71,9 @@ class TffEngine:
         self._process = build_learning_process(
             functional if config.pruning is None else masked_model(functional),
             config,
-            build_aggregator(query, weighted=config.weight_by == "examples"),
+            build_aggregator(
+                query, weighted=config.weight_by == "examples", bits=config.update_bits
+            ),
         )
         restore_keras(model)
 
@@ -99,6 +101,9 @@ class TffEngine:
         """The trainable weights of the global model, in Keras' order."""
         trainable = self._process.get_model_weights(state.inside).trainable
         return [np.asarray(value) for value in trainable]
+
+    def sent(self, state: Any) -> None:
+        """Nothing is measured: TrainConfig refuses update_code."""
 
     def save(self, state: Any) -> bytes:
         """The state as bytes."""

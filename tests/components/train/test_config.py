@@ -105,6 +105,16 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ),
         ({"algorithm": "scaffold", "weight_by": "examples"}, "weighs clients equally"),
         ({"algorithm": "scaffold", "update_bits": 8}, "exact control variates"),
+        ({"update_rotation": "hadamard"}, "update_rotation=hadamard is for quantized updates"),
+        ({"update_code": "deflate"}, "update_code=deflate is for quantized updates"),
+        (
+            {
+                "update_bits": 8,
+                "update_code": "deflate",
+                "robust_aggregation": {"kind": "median"},
+            },
+            "leave one of the two out",
+        ),
         ({"simulation": {"late_rate": 0.1, "late_discount": 0}}, r"must lie in \(0, 1\]"),
         ({"simulation": {"late_discount": 0.7}}, "is for late_rate, which is 0"),
         (
@@ -127,8 +137,13 @@ def test_privacy_accepts_a_budget_a_noise_or_both(changes: dict[str, Any]) -> No
         ({"robust_aggregation": {"kind": "norm_filter", "largest_norm": 1}}, "must be > 1"),
         ({"update_bits": 2}, "'2' is none of 4, 8"),
         (
-            {"engine": "tff", "update_bits": 8, "robust_aggregation": {"kind": "median"}},
-            "engine=tff has no robust_aggregation, update_bits",
+            {
+                "engine": "tff",
+                "update_bits": 8,
+                "update_rotation": "hadamard",
+                "algorithm": "mime_lite",
+            },
+            "engine=tff has no update_bits with algorithm=mime_lite, update_rotation",
         ),
         (
             {"client_optimizer": {"learning_rate": 1, "schedule": {"kind": "exponential"}}},
@@ -190,6 +205,15 @@ def test_weights_by_examples_are_refused_with_privacy() -> None:
     with pytest.raises(ConfigError, match="weight_by=examples lets a client with many examples"):
         TrainConfig.from_mapping({"privacy": privacy, "weight_by": "examples"})
     TrainConfig.from_mapping({"privacy": {"mechanism": "none"}, "weight_by": "examples"})
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "local", "example"])
+def test_a_code_whose_length_depends_on_data_is_refused_with_privacy(mechanism: str) -> None:
+    privacy = {**GAUSSIAN, "mechanism": mechanism}
+    settings = {"privacy": privacy, "update_bits": 8, "update_rotation": "hadamard"}
+    with pytest.raises(ConfigError, match="the length of a client's message depend on its data"):
+        TrainConfig.from_mapping({**settings, "update_code": "deflate"})
+    TrainConfig.from_mapping(settings)
 
 
 ORDER = {"kind": "fixed_order", "cohort_size": 10}

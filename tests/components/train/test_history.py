@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -85,3 +86,26 @@ def test_note_on_evaluation_says_whose_data_it_saw(train_config: Any, public: bo
         shapes=[(2, 5)],
     )
     assert ("public" in history["eval_note"]) == public
+
+
+@pytest.mark.parametrize(
+    ("sampler", "total"),
+    [(AllClients(8), 16 * 25 + 5), (PoissonSampler(8, 4), round((16 * 25 + 5) / 16 * 4 * 2))],
+    ids=["all", "poisson"],
+)
+def test_measured_bytes_are_told_as_far_as_they_do_not_tell_the_size_of_a_cohort(
+    train_config: Any, sampler: Any, total: int
+) -> None:
+    config = train_config(update_bits=8, update_code="deflate")
+    history = training_history(
+        ROUNDS,
+        config,
+        sampler,
+        build_participation(config, sampler, seed=0),
+        metric="accuracy",
+        shapes=[(2, 5)],
+        sent=np.array([16, 16 * 25 + 5]),
+    )
+    assert history["bytes"]["up_measured"]
+    assert history["bytes"]["up_per_client_round"] == 25
+    assert history["bytes"]["up_total"] == total

@@ -51,6 +51,9 @@ class CountingEngine:
     def weights(self, state: int) -> list[np.ndarray]:
         return [np.array([state], np.float32)]
 
+    def sent(self, state: int) -> None:
+        pass
+
     def forget_before(self, state: int) -> None:
         pass
 
@@ -252,16 +255,19 @@ def test_history_tells_cohorts_and_times_only_when_they_are_no_secret(
     assert written["eval_private"] is False
 
 
-def test_bytes_are_four_for_each_parameter_and_participation(train_config: Any) -> None:
+def test_bytes_are_four_for_each_parameter_and_a_header_for_each_participation(
+    train_config: Any,
+) -> None:
     config = train_config(rounds=3)
     trained, _, _ = run(config)
     written = told(trained.rounds, config, AllClients(8))
 
     assert written["bytes"] == {
-        "down_per_client_round": 40,
-        "up_per_client_round": 40,
-        "down_total": 40 * 8 * 3,
-        "up_total": 40 * 8 * 3,
+        "down_per_client_round": 52,
+        "up_per_client_round": 52,
+        "up_measured": False,
+        "down_total": 52 * 8 * 3,
+        "up_total": 52 * 8 * 3,
     }
     assert written["parameters"] == 10
 

@@ -148,9 +148,16 @@ def test_late_updates_are_made_with_old_weights_and_count_less(
     engine.close()
 
 
+@pytest.mark.parametrize("rotation", [None, "hadamard"])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantized_updates_are_near_the_exact_ones_and_equal_on_every_engine(
-    make_engine: Any, train_config: Any, store_of: Any, schema_of: Any, client: Any, bits: int
+    make_engine: Any,
+    train_config: Any,
+    store_of: Any,
+    schema_of: Any,
+    client: Any,
+    bits: int,
+    rotation: str | None,
 ) -> None:
     import tensorflow as tf
 
@@ -159,10 +166,12 @@ def test_quantized_updates_are_near_the_exact_ones_and_equal_on_every_engine(
     labels = generator.normal(size=4).astype(np.float32)
     store = store_of([client("a", labels, dtype="float32", x=x)], schema_of({"x": 30}, None))
     changes = []
-    for how in [*ENGINES, {"engine": "compiled", "xla": "off", "update_bits": None}]:
+    exactly = {"update_bits": None, "update_rotation": None}
+    for how in [*ENGINES, {"engine": "compiled", "xla": "off", **exactly}]:
         model = tf.keras.Sequential([tf.keras.Input((30,)), tf.keras.layers.Dense(1)])
         model.set_weights([np.full((30, 1), 0.1), np.zeros(1)])
-        config = train_config(**{"update_bits": bits, "batch_size": 4, **how})
+        settings = {"update_bits": bits, "update_rotation": rotation, "batch_size": 4}
+        config = train_config(**(settings | how))
         engine = make_engine(config, model=model, store=store, query=None, seed=SEED)
         before = engine.initialize()
         after, _ = engine.next(before, engine.read(np.arange(1), 1))
@@ -171,8 +180,35 @@ def test_quantized_updates_are_near_the_exact_ones_and_equal_on_every_engine(
     *quantized, exact = changes
     for other in quantized[1:]:
         np.testing.assert_allclose(other, quantized[0], rtol=1e-4, atol=1e-6)
-    level = np.ptp(exact[:30]) / (2**bits - 1)
-    assert 0.1 * level < np.abs(quantized[0] - exact)[:30].max() <= level * 1.001
+    # Rotated values lie within their norm, which the rotation keeps, as does rotating back.
+    norm = np.linalg.norm(exact[:30])
+    level = (np.ptp(exact[:30]) if rotation is None else 2 * norm) / (2**bits - 1)
+    errors = np.abs(quantized[0] - exact)[:30]
+    assert 0.1 * level < errors.max() if rotation is None else errors.max() > 0
+    assert errors.max() <= level * 1.001 * (1 if rotation is None else np.sqrt(30))
+
+
+@pytest.mark.parametrize("how", ENGINES, ids=str)
+def test_bytes_are_measured_on_what_clients_send_and_change_nothing(
+    start: Any, how: dict[str, Any]
+) -> None:
+    """Five clients of a kernel of two and a bias: nothing to deflate, so the sizes are known."""
+    ends = []
+    for code in (None, "deflate"):
+        engine = start(how, update_bits=8, update_code=code)
+        state = engine.initialize()
+        for number, cohort in enumerate([[0, 1, 2, 3, 4], [], [1, 4]], start=1):
+            state, _ = engine.next(state, engine.read(np.array(cohort, int), number))
+        state = engine.restore(engine.save(state))
+        late = Late(state, engine.read(np.array([0]), 3), 0.5)
+        state, _ = engine.next(state, engine.read(np.array([2]), 4), [late])
+        ends.append((flat(engine.weights(state)), engine.sent(state)))
+        engine.close()
+    (plain, nothing), (weights, sent) = ends
+
+    np.testing.assert_array_equal(weights, plain)
+    assert nothing is None
+    assert sent.tolist() == [9, 9 * (12 + 2 * 8 + 2 + 1)]
 
 
 def test_finite_update_of_a_range_beyond_float32_counts_as_zero_and_spoils_no_sum(

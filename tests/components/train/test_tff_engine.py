@@ -84,3 +84,51 @@ print("closed")
         check=False,
     )
     assert done.stdout == "closed\n", done.stderr
+
+
+@pytest.mark.parametrize("weight_by", ["client", "examples"])
+def test_tff_quantizes_as_the_other_engines_do(
+    weight_by: str, make_engine: Any, train_config: Any, store_of: Any, schema_of: Any, client: Any
+) -> None:
+    """Not to the bit, since TFF's encoder draws by itself: to the levels, and in the mean."""
+    import tensorflow as tf
+
+    draws, bits = 200, 4
+    generator = np.random.default_rng(3)
+    clients = [
+        client(
+            name,
+            generator.normal(size=size).astype(np.float32),
+            dtype="float32",
+            x=generator.normal(size=(size, 30)).astype(np.float32),
+        )
+        for name, size in (("a", 2), ("b", 6))
+    ]
+    store = store_of(clients, schema_of({"x": 30}, None))
+
+    def change(cohort: list[int], **how: Any) -> np.ndarray:
+        """Of the kernel in the first round."""
+        model = tf.keras.Sequential(
+            [tf.keras.Input((30,)), tf.keras.layers.Dense(1, kernel_initializer="zeros")]
+        )
+        config = train_config(weight_by=weight_by, **how)
+        engine = make_engine(config, model=model, store=store, query=None, seed=4)
+        try:
+            after, _ = engine.next(engine.initialize(), engine.read(np.array(cohort), 1))
+            return engine.weights(after)[0].ravel()
+        finally:
+            engine.close()
+
+    exact = [change([place], engine="compiled") for place in (0, 1)]
+    levels = [np.ptp(one) / (2**bits - 1) for one in exact]
+    one = change([1], engine="tff", update_bits=bits)
+    steps = (one - exact[1].min()) / levels[1]
+
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+    assert 0.1 * levels[1] < np.abs(one - exact[1]).max() <= 1.001 * levels[1]
+    assert (one.min(), one.max()) == pytest.approx((exact[1].min(), exact[1].max()))
+
+    weights = store.example_counts() if weight_by == "examples" else np.ones(2)
+    wanted = np.average(exact, axis=0, weights=weights)
+    got = change([0, 1] * draws, engine="tff", update_bits=bits)  # each draws anew
+    assert np.abs(got - wanted).max() < 6 * (max(levels) / 2) / np.sqrt(draws)
