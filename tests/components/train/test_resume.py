@@ -117,9 +117,9 @@ MODEL = """
 import tensorflow as tf
 
 
-def build_model(bias=True):
+def build_model():
     inputs = tf.keras.Input(shape=(2,), name="x")
-    return tf.keras.Model(inputs, tf.keras.layers.Dense(3, use_bias=bias)(inputs))
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(3)(inputs))
 """
 GAUSSIAN = {"mechanism": "gaussian", "delta": 1e-5, "clip_norm": 1.0, "noise_multiplier": 30.0}
 
@@ -278,6 +278,10 @@ def test_other_evaluations_or_checkpoints_are_no_other_run(place: Place, config_
 
 
 def test_other_arguments_of_the_model_are_another_run(place: Place, config_of: Any) -> None:
+    with_argument = MODEL.replace("build_model()", "build_model(bias=True)")
+    (place.folder / "model.py").write_text(
+        with_argument.replace("Dense(3)", "Dense(3, use_bias=bias)")
+    )
     config = config_of(rounds=2, evaluate_every=0)
     place.kill(config, 2)
     result, told = place.run(config, arguments={"bias": False})
