@@ -47,10 +47,11 @@ def traffic_of(
 ) -> Traffic:
     """What a client receives and sends in a round; with update_code, what it sends at most.
 
-    Each way is one message of wire.py. Down go the weights, with mime_lite the optimizer's state and with scaffold the control variate
-    besides; up goes the update, with these two algorithms a second array of its size besides. Of
-    pruned weights neither side sends a value: down go the others, and a bit for each weight that
-    can be pruned, by which the client knows which they are; unless all values take less.
+    Each way is one message of wire.py. Down go the weights, with mime_lite the optimizer's state
+    and with scaffold the control variate besides; up goes the update, with these two algorithms a
+    second array of its size besides. Of pruned weights neither side sends a value: down go the
+    others, and a bit for each weight that can be pruned, by which the client knows which they are;
+    unless all values take less.
 
     Args:
       config: settings.
