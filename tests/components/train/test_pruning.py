@@ -312,10 +312,11 @@ def test_private_run_ends_with_the_configured_sparsity_and_tells_each_rounds(
     rounds = result.history["rounds"]
     assert [row["sparsity"] for row in rounds] == pytest.approx([0, 2 / 6, 0.5, 0.5])
     # Clients get 6, 6, 4 and 3 weights of the kernel (and a byte that says which) and 3 biases;
-    # all nine take 36 bytes.
+    # all nine take 36 bytes. A message has a header of 12.
     assert result.history["bytes"] == {
-        "down_per_client_round": round((36 + 36 + 29 + 25) / 4),
-        "up_per_client_round": round((36 + 36 + 28 + 24) / 4),
-        "down_total": (36 + 36 + 29 + 25) * 4,
-        "up_total": (36 + 36 + 28 + 24) * 4,
+        "down_per_client_round": round(12 + (36 + 36 + 29 + 25) / 4),
+        "up_per_client_round": round(12 + (36 + 36 + 28 + 24) / 4),
+        "up_measured": False,
+        "down_total": (4 * 12 + 36 + 36 + 29 + 25) * 4,
+        "up_total": (4 * 12 + 36 + 36 + 28 + 24) * 4,
     }
