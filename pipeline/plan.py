@@ -229,7 +229,8 @@ def _stated_schema(data: IngestConfig) -> Schema | None:
 def _weight_shapes(config: PipelineConfig, schema: Schema | None) -> Shapes:
     assert schema is not None  # _schema_and_clients was asked for it
     build_model = load_function(config.model.module_file, config.model.function)
-    from privet.components.train.model import build_keras_model  # imports TensorFlow
+    from privet.components.train.model import build_keras_model, build_trainee  # TensorFlow
 
     model = build_keras_model(build_model, schema, config.seed)
-    return [tuple(variable.shape) for variable in model.trainable_variables]
+    trainee = build_trainee(model, config.train, schema, config.seed)
+    return [tuple(variable.shape) for variable in trainee.trainable_variables]

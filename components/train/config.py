@@ -9,6 +9,7 @@ from privet.components.shared.schema import Task
 from privet.components.train.optimizer_config import OptimizerConfig, ScheduleConfig
 from privet.components.train.participation_config import AsynchronousConfig, SimulationConfig
 from privet.components.train.privacy_config import PrivacyConfig, SamplingConfig
+from privet.components.train.quantization_aware_config import QuantizationAwareConfig
 
 
 class RobustConfig(Config, frozen=True):
@@ -92,6 +93,8 @@ class TrainConfig(Config, frozen=True):
       robust_aggregation: in place of the mean; refused with privacy.
       update_bits: bits for each value of a client's update on its way up (stochastic
         quantization); by default the 32 of float32.
+      quantization_aware: training that rounds as the int8 model will, with ranges of activations
+        that train; see QuantizationAwareConfig.
       simulation: clients that drop out or are late.
       asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
@@ -132,6 +135,7 @@ class TrainConfig(Config, frozen=True):
     weight_by: Literal["client", "examples"] = "client"
     robust_aggregation: RobustConfig | None = None
     update_bits: Literal[4, 8] | None = None
+    quantization_aware: QuantizationAwareConfig | None = None
     simulation: SimulationConfig = SimulationConfig()
     asynchronous: AsynchronousConfig | None = None
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"

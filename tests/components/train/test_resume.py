@@ -184,6 +184,7 @@ def config_of(train_config: Any) -> Callable[..., Any]:
 def assert_same_weights(one: TrainingResult, other: TrainingResult) -> None:
     for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+    assert one.ranges == other.ranges
 
 
 def without_times(history: dict[str, Any]) -> Any:
@@ -218,6 +219,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "client_optimizer": {"learning_rate": 0.1, "schedule": {"kind": "cosine"}},
         "update_bits": 8,
     },
+    "ranges": {"quantization_aware": {}},
 }
 
 
