@@ -143,8 +143,13 @@ def initial_ranges(model: tf.keras.Model, schema: Schema, seed: int) -> dict[str
     for name, (low, high) in ranges.items():
         is_output = any(one is output for one in found[name])
         least = _LOGIT if is_output and schema.task != "regression" else float(low == high)
-        ranges[name] = [min(low, -least), max(high, least)]
+        ranges[name] = _uneven(min(low, -least), max(high, least))
     return ranges
+
+
+def _uneven(low: float, high: float) -> list[float]:
+    """A range whose level 0 is certain: of -1..1 it would be 127.5, which XLA rounds otherwise."""
+    return [low * 128 / 127 if low == -high else low, high]
 
 
 def _features(model: tf.keras.Model, schema: Schema) -> list[FeatureConfig]:

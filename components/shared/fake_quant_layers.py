@@ -50,9 +50,13 @@ class FakeQuantize(tf.keras.layers.Layer):
         used = free + tf.stop_gradient(tf.stack([low, high]) - free)
         return used[0], used[1]
 
-    def call(self, inputs: Any) -> Any:
-        """The rounded values."""
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, *self.ends())
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The rounded values. While it trains, what is not finite stays so.
+
+        The operation alone would make a number of it, and an update of a client's broken data.
+        """
+        rounded = tf.quantization.fake_quant_with_min_max_vars(inputs, *self.ends())
+        return tf.where(tf.math.is_finite(inputs), rounded, inputs) if training else rounded
 
     def get_config(self) -> dict[str, Any]:
         """What Keras makes it again from."""

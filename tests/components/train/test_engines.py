@@ -86,11 +86,12 @@ def rounding() -> Any:
 
     layers = tf.keras.layers
     image = tf.keras.Input((6, 6, 1), name="image")
-    hidden = layers.MaxPool2D()(layers.Conv2D(4, 3, activation="relu", name="conv")(image))
-    hidden = layers.Dense(5, "tanh", name="hidden")(layers.Flatten()(hidden))
+    hidden = layers.Conv2D(4, 3, activation="relu", name="conv")(image)
+    hidden = layers.Flatten()(layers.MaxPool2D()(hidden))
+    hidden = layers.Dense(5, "tanh", name="hidden")(hidden)
     model = tf.keras.Model(image, layers.Dense(3, name="logits")(hidden))
     narrow = {"image": 1.5, "conv": 0.8, "hidden/linear": 0.5, "logits": 0.4}
-    return with_fake_quant(model, {name: [-end, end] for name, end in narrow.items()})
+    return with_fake_quant(model, {name: [-end, 0.9 * end] for name, end in narrow.items()})
 
 
 IMAGE = {"image": {"columns": "image", "dtype": "float32", "shape": [6, 6, 1]}}
