@@ -236,7 +236,8 @@ def weight_shapes(config: PipelineConfig, schema: Schema) -> Shapes:
     """The shapes of the weights that training moves, for which the model is built."""
     model = config.model
     build_model = load_function(model.module_file, model.function, model.arguments)
-    from privet.components.train.model import build_keras_model  # imports TensorFlow
+    from privet.components.train.model import build_keras_model, build_trainee  # TensorFlow
 
     built = build_keras_model(build_model, schema, config.seed)
-    return [tuple(variable.shape) for variable in built.trainable_variables]
+    trainee = build_trainee(built, config.train, schema, config.seed)
+    return [tuple(variable.shape) for variable in trainee.trainable_variables]

@@ -76,6 +76,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         write_history(history, result.history)
         model = artifact_utils.get_single_uri(output_dict["model"])
         result.model.save(model, include_optimizer=False, save_format="tf")
+        if result.ranges is not None:
+            files.write_json(files.join(model, layout.RANGES), result.ranges)
 
 
 class FederatedTrainer(base_beam_component.BaseBeamComponent):

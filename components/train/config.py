@@ -10,6 +10,7 @@ from privet.components.train.optimizer_config import OptimizerConfig, ScheduleCo
 from privet.components.train.participation_config import AsynchronousConfig, SimulationConfig
 from privet.components.train.privacy_config import PrivacyConfig, SamplingConfig
 from privet.components.train.pruning_config import PruningConfig
+from privet.components.train.quantization_aware_config import QuantizationAwareConfig
 
 
 class RobustConfig(Config, frozen=True):
@@ -98,6 +99,8 @@ class TrainConfig(Config, frozen=True):
         its largest values near the others, and so the levels closer together.
       update_code: `deflate` makes messages of levels shorter where that is possible; their bytes
         are then measured. Refused with privacy: how long a message is tells about the client.
+      quantization_aware: training that rounds as the int8 model will, with ranges of activations
+        that train; see QuantizationAwareConfig.
       simulation: clients that drop out or are late.
       asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
@@ -141,6 +144,7 @@ class TrainConfig(Config, frozen=True):
     pruning: PruningConfig | None = None
     update_rotation: Literal["hadamard"] | None = None
     update_code: Literal["deflate"] | None = None
+    quantization_aware: QuantizationAwareConfig | None = None
     simulation: SimulationConfig = SimulationConfig()
     asynchronous: AsynchronousConfig | None = None
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"

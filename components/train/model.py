@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from privet.components.shared.errors import ModelError
+from privet.components.shared.fake_quant import initial_ranges, with_fake_quant
 from privet.components.shared.keras_models import (
     build_loss,
     input_specs,
@@ -18,6 +19,9 @@ from privet.components.shared.keras_models import (
     model_inputs,
 )
 from privet.components.shared.schema import Schema
+from privet.components.train.config import TrainConfig
+
+_TFMOT = "tensorflow_model_optimization"
 
 Inputs = np.ndarray | tf.Tensor | Mapping[str, Any]
 
@@ -78,6 +82,22 @@ def load_initial_weights(model: tf.keras.Model, path: str) -> None:
             f"makes a model with {wanted}. Save the model that the function returns."
         )
     model.set_weights(saved.get_weights())
+
+
+def build_trainee(
+    model: tf.keras.Model, config: TrainConfig, schema: Schema, seed: int
+) -> tf.keras.Model:
+    """What clients train: the model itself, or its form that rounds as int8 does.
+
+    Args:
+      model: the user's, with its initial weights.
+      config: settings.
+      schema: of one example.
+      seed: of the made-up examples that the initial ranges are from.
+    """
+    if config.quantization_aware is None:
+        return model
+    return with_fake_quant(model, initial_ranges(model, schema, seed))
 
 
 def check_exportable(model: tf.keras.Model) -> None:
@@ -222,6 +242,13 @@ def _check_layers(model: tf.keras.Model) -> None:
             raise ModelError(
                 f"layer {layer.name!r} is a BatchNormalization: its moving statistics are taken "
                 "from client data without noise and are not aggregated. Use LayerNormalization."
+            )
+        if any(_TFMOT in kind.__module__ for kind in type(layer).__mro__):
+            raise ModelError(
+                f"layer {layer.name!r} is tensorflow_model_optimization's {type(layer).__name__} "
+                "(nothing has been trained). What it learns is not trainable, so federated "
+                "training would leave it as it is, or fail. Return the plain model, and set "
+                "train.quantization_aware, train.pruning or compress.variants."
             )
         if getattr(layer, "seed", None) is not None:
             raise ModelError(

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from privet.components.shared import files, layout, noised_statistics, tasks
 from privet.components.shared.errors import ConfigError, PrivacyError
+from privet.components.shared.fake_quant import ranges_of, take_weights
 from privet.components.shared.schema import Schema
 from privet.components.shared.storage import ClientStore
 from privet.components.shared.user_code import Argument, load_function
@@ -31,6 +32,7 @@ from privet.components.train.ledger import write_ledger
 from privet.components.train.model import (
     assign_weights,
     build_keras_model,
+    build_trainee,
     check_exportable,
     load_initial_weights,
 )
@@ -42,11 +44,18 @@ from privet.components.train.sampling import build_sampler
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves: the Keras model with its final weights, the ledger, the history."""
+    """What a run leaves.
+
+    Attributes:
+      model: the user's Keras model with its final weights.
+      ledger, history: as the artifacts hold them.
+      ranges: of activations, by name, if they were trained; see fake_quant.ranges_of.
+    """
 
     model: tf.keras.Model
     ledger: dict[str, Any]
     history: dict[str, Any]
+    ranges: dict[str, list[float]] | None = None
 
 
 def run_training(
@@ -125,12 +134,13 @@ def run_training(
     if config.initial_weights is not None:
         load_initial_weights(model, config.initial_weights)
     check_exportable(model)
+    trainee = build_trainee(model, config, store.schema, seed)
     with contextlib.ExitStack() as resources:
         folder = folder or resources.enter_context(tempfile.TemporaryDirectory())
         states = checkpoints.folder if checkpoints else folder
         engine = build_engine(
             config,
-            model=model,
+            model=trainee,
             store=store,
             query=_query(config.privacy, accountant, participation),
             seed=seed,
@@ -146,13 +156,17 @@ def run_training(
             participation,
             config,
             accountant=accountant,
-            evaluate=build_evaluation(model, ClientStore(examples, "eval")),
+            evaluate=build_evaluation(trainee, ClientStore(examples, "eval")),
             progress=progress,
             example_counts=examples_taken(store.example_counts(), config),
             checkpoints=checkpoints,
             reserve=budget.reserve if budget else None,
         )
-    assign_weights(model, trained.weights)
+    assign_weights(trainee, trained.weights)
+    ranges = None
+    if trainee is not model:
+        take_weights(model, trainee)
+        ranges = ranges_of(trainee)
     charged = None
     if budget and accountant:
         charged = budget.settle(accountant, trained.rounds_allowed - accountant.rounds)
@@ -176,13 +190,13 @@ def run_training(
         sampler,
         participation,
         metric=tasks.primary_metric(store.schema.task),
-        shapes=[tuple(variable.shape) for variable in model.trainable_variables],
+        shapes=[tuple(variable.shape) for variable in trainee.trainable_variables],
         sent=trained.sent,
     )
     files.remove_folder(states_folder(states))
     if checkpoints:
         checkpoints.clear_others()
-    return TrainingResult(model, ledger, history)
+    return TrainingResult(model, ledger, history, ranges)
 
 
 def _check_metrics(config: TrainConfig, schema: Schema) -> None:

@@ -113,6 +113,7 @@ def build(place: Path, accuracy: float) -> list[Any]:
     training = TrainConfig.from_mapping(
         {
             "rounds": 2,
+            "quantization_aware": {},
             "privacy": {
                 "mechanism": "gaussian",
                 "noise_multiplier": 2.0,
@@ -207,6 +208,7 @@ def test_every_artifact_has_its_type_and_its_file(first: SimpleNamespace) -> Non
         ("blessing", "InfraValidator"): ("PrivetInfraBlessing", "infra_blessing.json"),
         ("pushed", "Pusher"): ("PrivetPushedModel", "pushed.json"),
     }
+    assert (found["model", "FederatedTrainer"][1] / "activation_ranges.json").is_file()
     history = found["history", "FederatedTrainer"][1]
     assert {path.name for path in history.iterdir()} == {
         "training_history.json",

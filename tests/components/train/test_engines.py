@@ -79,6 +79,22 @@ def attention() -> Any:
     return tf.keras.Model(tokens, layers.Dense(7)(layers.Flatten()(hidden)))
 
 
+def rounding() -> Any:
+    """A model that rounds as int8 does, in ranges so narrow that they have to learn."""
+    import tensorflow as tf
+
+    from privet.components.shared.fake_quant import with_fake_quant
+
+    layers = tf.keras.layers
+    image = tf.keras.Input((6, 6, 1), name="image")
+    hidden = layers.Conv2D(4, 3, activation="relu", name="conv")(image)
+    hidden = layers.Flatten()(layers.MaxPool2D()(hidden))
+    hidden = layers.Dense(5, "tanh", name="hidden")(hidden)
+    model = tf.keras.Model(image, layers.Dense(3, name="logits")(hidden))
+    narrow = {"image": 1.5, "conv": 0.8, "hidden/linear": 0.5, "logits": 0.4}
+    return with_fake_quant(model, {name: [-end, 0.9 * end] for name, end in narrow.items()})
+
+
 IMAGE = {"image": {"columns": "image", "dtype": "float32", "shape": [6, 6, 1]}}
 WORDS = {
     "word": {"columns": "word", "dtype": "int64", "shape": [4]},
@@ -92,6 +108,7 @@ MODELS: dict[str, Any] = {
     "regression": (embedding, WORDS, None),
     "recurrent": (recurrent, TOKENS, 7),
     "attention": (attention, TOKENS, 7),
+    "rounding": (rounding, IMAGE, 3),
 }
 SIZES = {"a": 7, "one example": 1, "c": 12, "empty": 0, "not finite": 5, "f": 4}
 COHORTS = [[0, 1, 2, 3, 4, 5], [], [2, 5]]
@@ -285,6 +302,7 @@ def wanted(make_engine: Any, stores: Any, train_config: Any) -> Callable[..., An
     [("dense", name) for name in SETTINGS]
     + [(model, "fed_avg") for model in MODELS if model != "dense"]
     + [("embedding", name) for name in ("fed_prox", "clipped gradients", "pruning")],
+    +[("rounding", "mime_lite")],
 )
 def test_weights_are_those_of_tff(
     model: str,

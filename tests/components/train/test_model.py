@@ -106,6 +106,79 @@ def test_model_is_accepted_or_refused_with_what_to_change(
         build_keras_model(build, schema, 0)
 
 
+def quantized() -> tf.keras.Model:
+    import tensorflow_model_optimization as tfmot
+
+    return tfmot.quantization.keras.quantize_model(one_input()())
+
+
+def pruned() -> tf.keras.Model:
+    import tensorflow_model_optimization as tfmot
+
+    return tfmot.sparsity.keras.prune_low_magnitude(one_input()())
+
+
+def clustered() -> tf.keras.Model:
+    import tensorflow_model_optimization as tfmot
+
+    start = tfmot.clustering.keras.CentroidInitialization.LINEAR
+    return tfmot.clustering.keras.cluster_weights(one_input()(), 2, start)
+
+
+def pruned_inside() -> tf.keras.Model:
+    import tensorflow_model_optimization as tfmot
+
+    inputs = tf.keras.Input((2,), name="x")
+    inner = tf.keras.Sequential([tf.keras.Input((2,)), layers.Dense(4)])
+    inner = tfmot.sparsity.keras.prune_low_magnitude(inner)
+    return tf.keras.Model(inputs, layers.Dense(3)(inner(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("build", "wrapper"),
+    [
+        (quantized, "Quantize"),
+        (pruned, "PruneLowMagnitude"),
+        (clustered, "ClusterWeights"),
+        (pruned_inside, "PruneLowMagnitude"),
+    ],
+)
+def test_wrappers_of_tfmot_are_refused_with_what_to_set(
+    schema_of: Any, build: Any, wrapper: str
+) -> None:
+    message = rf"tensorflow_model_optimization's {wrapper}.*nothing has been trained.*plain model"
+    with pytest.raises(ModelError, match=message) as error:
+        build_keras_model(build, schema_of({"x": 2}, 3), 0)
+    for setting in ("train.quantization_aware", "train.pruning", "compress.variants"):
+        assert setting in str(error.value)
+
+
+def test_ranges_of_tfmot_stay_where_they_were_made_in_federated_training() -> None:
+    """The reason why they are refused: TFF runs, and aggregates the trainable weights alone."""
+    import tensorflow_federated as tff
+
+    x = np.array([[0.5, 0.25], [0.1, -0.2]], np.float32)
+    alone = quantized()
+    made = [weight.numpy() for weight in alone.non_trainable_weights]
+    alone(x, training=True)
+    moved = zip(made, alone.non_trainable_weights, strict=True)
+    assert sum((a != b.numpy()).any() for a, b in moved) >= 4  # what a step does outside of TFF
+
+    data = tf.data.Dataset.from_tensors((x, np.array([[0.0], [1.0]])))
+    process = tff.learning.algorithms.build_unweighted_fed_avg(
+        lambda: tff.learning.models.from_keras_model(
+            quantized(), tf.keras.losses.SparseCategoricalCrossentropy(True), data.element_spec
+        ),
+        tff.learning.optimizers.build_sgdm(0.1),
+    )
+    before = process.initialize()
+    after = process.next(before, [data]).state
+    old, new = (process.get_model_weights(state) for state in (before, after))
+    assert any((a != b).any() for a, b in zip(old.trainable, new.trainable, strict=True))
+    for a, b in zip(old.non_trainable, new.non_trainable, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("stored", "taken", "fits"),
     [

@@ -201,6 +201,8 @@ def config_of(train_config: Any) -> Callable[..., Any]:
 def assert_same_weights(one: TrainingResult, other: TrainingResult) -> None:
     for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+    ranges = [list((result.ranges or {}).values()) for result in (one, other)]  # names count up
+    assert ranges[0] == ranges[1]
 
 
 def without_times(history: dict[str, Any]) -> Any:
@@ -236,6 +238,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "update_bits": 8,
     },
     "pruning": {"pruning": {"sparsity": 0.5, "begin_round": 1, "end_round": 6}},
+    "ranges": {"quantization_aware": {}},
 }
 
 
