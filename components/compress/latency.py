@@ -48,6 +48,7 @@ def measure(
 def _call(content: bytes, features: Mapping[str, np.ndarray]) -> Callable[[], None]:
     """A call of the interpreter alone: inputs are set once, outputs not copied."""
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()  # or its signature runs without XNNPACK
     signature = interpreter.get_signature_list()[signatures.SERVING_DEFAULT]
     runner = interpreter.get_signature_runner(signatures.SERVING_DEFAULT)
     details = runner.get_input_details()

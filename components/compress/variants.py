@@ -28,7 +28,7 @@ from privet.components.compress.sizes import directory_sizes, file_sizes
 from privet.components.compress.sources import Examples, Sources, read_examples
 from privet.components.compress.variant_config import MEASURED_ONLY, NEEDS_RANGES, VariantConfig
 from privet.components.shared import files, layout, signatures
-from privet.components.shared.errors import ModelError
+from privet.components.shared.errors import DataError, ModelError
 from privet.components.shared.fake_quant import with_fake_quant
 from privet.components.shared.keras_models import with_weights
 from privet.components.shared.sparsity import (
@@ -133,9 +133,10 @@ def _converted(model: tf.keras.Model, config: VariantConfig, sources: Sources) -
         return convert_fake_quantized(aware, schema)
     if config.ranges == "trained":
         return convert_fake_quantized(with_fake_quant(model, _trained_ranges(sources)), schema)
-    if config.ranges is not None:
-        return convert_integer(model, schema, config.quantization, _calibration(config, sources))
-    return convert_float(model, schema, config.quantization)
+    quantization = config.quantization
+    if quantization == "int8" or quantization == "int16":
+        return convert_integer(model, schema, quantization, _calibration(config, sources))
+    return convert_float(model, schema, quantization)
 
 
 def _calibration(config: VariantConfig, sources: Sources) -> Mapping[str, np.ndarray]:
@@ -150,7 +151,7 @@ def _examples(whose: str, sources: Sources, limit: int) -> Examples:
         assert sources.clients is not None  # run.compress has refused it otherwise
         return read_examples(sources.clients, limit, ["train"])
     if sources.public is None:
-        raise ModelError(
+        raise DataError(
             "a variant is made with public data, but none are connected to the compressor. Give "
             "public_data, or set ranges: synthetic."
         )

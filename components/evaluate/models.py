@@ -45,6 +45,7 @@ def load_servable(directory: str) -> Predict:
     """The compressed model as it is on the smallest device: the servable's TFLite file."""
     content = Path(directory, signatures.TFLITE_FILE).read_bytes()
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()  # or its signature runs without XNNPACK, and rounds otherwise
     signature = interpreter.get_signature_runner(signatures.SERVING_DEFAULT)
     lock = threading.Lock()  # Beam may run several threads, an interpreter only one at a time
 

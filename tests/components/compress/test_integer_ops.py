@@ -196,7 +196,10 @@ def test_fully_connected(
     kernel_scales = weight_scales(rng, source, output, fan_in, units if per_channel else 1)
     tflite = one_operator(
         "FULLY_CONNECTED",
-        [replace(source, shape=(1, fan_in)), *weighted(rng, source, (units, fan_in), kernel_scales)],
+        [
+            replace(source, shape=(1, fan_in)),
+            *weighted(rng, source, (units, fan_in), kernel_scales),
+        ],
         replace(output, shape=(1, units)),
         "FullyConnected",
         fusedActivationFunction=activation,

@@ -2,48 +2,207 @@
 
 import gzip
 import itertools
+from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
+import numpy as np
 import pytest
 import tensorflow as tf
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from privet.components.compress.config import SCHEMES
-from privet.components.compress.transforms import build_variants, variant_path
+from privet.components.compress import run
+from privet.components.compress.config import CompressConfig
+from privet.components.compress.latency import BATCHES
 from privet.components.shared import files
+from privet.components.shared.errors import DataError, PrivacyError
+from privet.components.shared.synthetic import synthetic_features
+from privet.components.validate.config import InfraConfig
+from privet.components.validate.infra import check_servable
+
+VARIANTS: list[dict[str, Any]] = [
+    {"quantization": "float16"},
+    {"quantization": "int8_weights"},
+    {"quantization": "int8", "ranges": "synthetic"},
+    {"quantization": "int8", "ranges": "public", "name": "int8_public"},
+    {"quantization": "int16", "ranges": "synthetic"},
+    {"quantization": "dynamic_range"},
+    {"sparsity": 0.5},
+    {"clusters": 4},
+    {"sparsity": 0.5, "clusters": 4, "quantization": "int8_weights"},
+    {
+        "name": "tuned",
+        "sparsity": 0.5,
+        "quantization": "int8",
+        "fine_tuning": {"epochs": 1, "batch_size": 8},
+    },
+]
+NAMES = [
+    "float32",
+    "float16",
+    "int8_weights",
+    "int8",
+    "int8_public",
+    "int16",
+    "dynamic_range",
+    "sparse50",
+    "k4",
+    "sparse50_k4_int8_weights",
+    "tuned",
+]
+SERVABLE = sorted(set(NAMES) - {"int16", "dynamic_range"})
 
 
 @pytest.fixture(scope="module")
-def output(
-    trained: Any,
+def compress(
     kinds: Any,
+    trained: Any,
+    client: Any,
+    write_store: Any,
     beam_options: list[str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> str:
-    folder = str(tmp_path_factory.mktemp("variants"))
-    with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
-        build_variants(pipeline, trained("convolutional"), kinds["convolutional"].schema, folder)
-    return folder
+) -> Any:
+    """Compresses the convolutional model; returns the place with variants/ and report/."""
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    schema = kinds["convolutional"].schema
+    features = synthetic_features(schema, 40, seed=5)
+    labels = np.arange(40) % 3
+    clients = [
+        client(f"c{number}", labels[part], **{name: v[part] for name, v in features.items()})
+        for number, part in enumerate(np.array_split(np.arange(40), 4))
+    ]
+
+    def build(
+        variants: list[dict[str, Any]], *, private: bool = True, public: bool = True
+    ) -> Path:
+        place = tmp_path_factory.mktemp("compressed")
+        stored = write_store(place / "store", schema, {"train": clients})
+        files.write_json(str(place / "ledger" / "privacy_ledger.json"), {"private": private})
+        run.compress(
+            CompressConfig.from_mapping({"variants": variants}),
+            model=trained("convolutional"),
+            ledger=str(place / "ledger"),
+            examples=stored,
+            public=stored if public else None,
+            seed=0,
+            directory=str(place / "variants"),
+            report=str(place / "report"),
+            make_pipeline=lambda: beam.Pipeline(options=PipelineOptions(beam_options)),
+        )
+        return place
+
+    return build
 
 
-def test_every_scheme_is_measured_on_its_own_file(output: str) -> None:
-    for scheme in SCHEMES:
-        content = files.read_bytes(variant_path(output, scheme, "tflite"))
-        measured = files.read_json(variant_path(output, scheme, "json"))
-        assert measured["name"] == scheme
-        assert measured["bytes"] == len(content)
-        assert measured["bytes_gzip"] == len(gzip.compress(content, 9))
-        assert "serving_default" in tf.lite.Interpreter(model_content=content).get_signature_list()
-        assert measured["saved_model"]["bytes"] > 0
+@pytest.fixture(scope="module")
+def built(compress: Any) -> Path:
+    return compress(VARIANTS)
 
 
-def test_fewer_bits_give_smaller_files_and_larger_errors(output: str) -> None:
-    measured = {s: files.read_json(variant_path(output, s, "json")) for s in SCHEMES}
-    order = ("float32", "float16", "int8_weights")
+@pytest.fixture(scope="module")
+def entries(built: Path) -> dict[str, Any]:
+    report = files.read_json(str(built / "report" / "compression_report.json"))
+    return {entry["name"]: entry for entry in report["variants"]}
 
-    for more, fewer in itertools.pairwise(order):
-        assert measured[fewer]["bytes"] < measured[more]["bytes"]
-        assert measured[fewer]["bytes_gzip"] < measured[more]["bytes_gzip"]
-        assert measured[fewer]["max_weight_error"] > measured[more]["max_weight_error"]
-    assert measured["float32"]["max_weight_error"] == 0
+
+def kernels(folder: Path) -> list[np.ndarray]:
+    """Kernels as the file holds them."""
+    interpreter = tf.lite.Interpreter(model_content=(folder / "model.tflite").read_bytes())
+    interpreter.allocate_tensors()
+    constants = []
+    for tensor in interpreter.get_tensor_details():
+        if len(tensor["shape"]) >= 2 and np.prod(tensor["shape"]) >= 64:
+            try:
+                constants.append(interpreter.get_tensor(tensor["index"]))
+            except ValueError:  # computed, not constant
+                continue
+    return constants
+
+
+def test_every_variant_is_measured_on_its_own_file(built: Path, entries: Any) -> None:
+    assert list(entries) == NAMES
+    for name, entry in entries.items():
+        content = (built / "variants" / name / "model.tflite").read_bytes()
+        assert entry["bytes"] == len(content)
+        assert entry["bytes_gzip"] == len(gzip.compress(content, 9))
+        assert entry["ratio_gzip"] == round(
+            entries["float32"]["bytes_gzip"] / entry["bytes_gzip"], 4
+        )
+        assert set(entry["latency_us"]) == {str(batch) for batch in BATCHES}
+        assert all(value > 0 for value in entry["latency_us"].values())
+
+
+def test_fewer_bits_give_smaller_files_and_larger_errors(entries: Any) -> None:
+    for more, fewer in itertools.pairwise(("float32", "float16", "int8_weights")):
+        assert entries[fewer]["bytes"] < entries[more]["bytes"]
+        assert entries[fewer]["bytes_gzip"] < entries[more]["bytes_gzip"]
+        assert entries[fewer]["max_weight_error"] > entries[more]["max_weight_error"]
+    assert entries["float32"]["max_weight_error"] == 0
+    assert entries["int8"]["max_weight_error"] is None
+
+
+def test_zeros_and_clusters_are_in_the_files(built: Path, entries: Any) -> None:
+    assert entries["float32"]["sparsity"] == 0
+    assert entries["sparse50"]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    for name in ("sparse50_k4_int8_weights", "tuned"):
+        assert entries[name]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    clustered = kernels(built / "variants" / "k4")
+    assert len(clustered) >= 3
+    assert all(len(np.unique(kernel)) <= 4 for kernel in clustered if kernel.dtype == np.float32)
+
+
+def test_report_tells_the_data_that_each_was_made_with(built: Path, entries: Any) -> None:
+    used = {name: entry["data_used"] for name, entry in entries.items()}
+    assert used == {
+        **dict.fromkeys(NAMES, "none"),
+        "int8": "synthetic",
+        "int8_public": "public",
+        "int16": "synthetic",
+        "tuned": "public",
+    }
+    report = files.read_json(str(built / "report" / "compression_report.json"))
+    assert report["data_used"] == "public"
+    assert entries["tuned"]["does"] == {
+        "sparsity": 0.5,
+        "fine_tuning": {"on": "public", "epochs": 1, "batch_size": 8, "learning_rate": 1e-4},
+        "quantization": "int8",
+    }
+
+
+def test_what_no_savedmodel_can_repeat_is_measured_only(built: Path, entries: Any) -> None:
+    for name, entry in entries.items():
+        written = {path.name for path in (built / "variants" / name).iterdir()}
+        if name in SERVABLE:
+            assert entry["not_servable_because"] is None
+            assert {"saved_model.pb", "model.tflite", "variables", "assets.extra"} <= written
+        else:
+            assert "no SavedModel can repeat" in entry["not_servable_because"]
+            assert written == {"model.tflite"}
+            assert entry["saved_model"] is None
+
+
+@pytest.mark.parametrize("name", ["int8_public", "tuned", "sparse50_k4_int8_weights"])
+def test_a_real_server_answers_alike_in_both_forms(built: Path, kinds: Any, name: str) -> None:
+    servable = str(built / "variants" / name)
+    result = check_servable(servable, kinds["convolutional"].schema, InfraConfig(requests=4))
+    assert result["blessed"], result
+
+
+def test_data_of_private_clients_are_refused_by_the_component_too(compress: Any) -> None:
+    for variant in (
+        {"quantization": "int8", "ranges": "clients"},
+        {"quantization": "int8", "fine_tuning": {"on": "clients"}},
+    ):
+        with pytest.raises(PrivacyError, match="after training, which no epsilon covers"):
+            compress([variant])
+
+
+def test_clients_without_privacy_may_calibrate(compress: Any) -> None:
+    place = compress([{"quantization": "int8", "ranges": "clients"}], private=False)
+    report = files.read_json(str(place / "report" / "compression_report.json"))
+    assert report["data_used"] == "clients"
+
+
+def test_public_data_that_are_not_connected_are_an_error(compress: Any) -> None:
+    with pytest.raises(DataError, match="none are connected to the compressor"):
+        compress([{"quantization": "int8", "ranges": "public"}], public=False)
