@@ -5,7 +5,7 @@ rounded. `IntegerModel` computes what the file computes, on the same integers, i
 ops: saved as a SavedModel, the same variant is served by both engines.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,9 @@ _BATCH = 256  # examples that `agreement` compares at a time
 class IntegerModel(tf.Module):
     """A TFLite file, int8 inside and float outside, as TensorFlow ops.
 
-    Every int8 tensor equals that of `tf.lite.Interpreter` with its XNNPACK delegate. What the file
-    computes in float (softmax, sigmoid) may differ in the last digits. Weights are saved as int8
-    and widened when the model runs.
+    Every int8 tensor equals that of `tf.lite.Interpreter` with its XNNPACK delegate (exceptions:
+    docs/compression_int8.md). What the file computes in float (softmax, sigmoid) may differ in the
+    last digits. Weights are saved as int8 and widened when the model runs.
 
     Args:
       tflite: the file's bytes, with a `serving_default` signature of one output.
@@ -67,7 +67,11 @@ class IntegerModel(tf.Module):
         return self.tensors(features)[self._graph.output.index]
 
 
-def agreement(predict: Any, tflite: bytes, features: Mapping[str, np.ndarray]) -> float:
+def agreement(
+    predict: Callable[[Mapping[str, tf.Tensor]], tf.Tensor],
+    tflite: bytes,
+    features: Mapping[str, np.ndarray],
+) -> float:
     """The largest absolute difference between a model's answers and those of a TFLite file.
 
     Args:

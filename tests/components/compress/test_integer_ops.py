@@ -6,19 +6,22 @@ and compares all outputs with those of the interpreter.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from privet.components.compress.integer_graph import Operator, read_graph
-from privet.components.compress.integer_ops import compute
+from privet.components.compress.integer_ops import OPERATORS, compute
 from privet.components.shared.errors import ModelError
+
+few = settings(deadline=None, max_examples=25)  # each builds and runs a file in both ways
 
 NONE, RELU, RELU6 = 0, 1, 3
 SAME, VALID = 0, 1
@@ -112,13 +115,15 @@ def answer(tflite: bytes, values: Sequence[np.ndarray], *, xnnpack: bool) -> np.
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-def check(tflite: bytes, *values: np.ndarray, xnnpack: bool | None) -> None:
+def check(tflite: bytes, *values: np.ndarray, xnnpack: bool | None, one_off: bool = False) -> None:
     """Both ways of the interpreter equal ours.
 
     Args:
       tflite: a file of one operator.
       values: of its inputs that are no constants.
-      xnnpack: whether the delegate takes the operator; None if that depends on its options.
+      xnnpack: whether the delegate takes the operator. None if that depends on the numbers drawn:
+        it refuses an activation that leaves one value.
+      one_off: whether one element may differ by one step.
     """
     (operator,) = read_graph(tflite).operators
     assert xnnpack is None or operator.by_xnnpack == xnnpack
@@ -131,6 +136,8 @@ def check(tflite: bytes, *values: np.ndarray, xnnpack: bool | None) -> None:
         got = compute(ours, given_).numpy()
         wanted = answer(tflite, values, xnnpack=on_xnnpack)
         assert got.dtype == wanted.dtype
+        if one_off and (got != wanted).sum() == 1:
+            wanted = wanted + np.sign(got - wanted)
         np.testing.assert_array_equal(got, wanted, err_msg=f"{operator.name} {on_xnnpack=}")
 
 
@@ -158,6 +165,7 @@ def weighted(
     ]
 
 
+@few
 @given(scales, zero_points, seeds)
 def test_quantize(scale: np.float32, zero_point: int, seed: int) -> None:
     halves = (np.arange(-140, 140) - zero_point + 0.5) * scale
@@ -167,6 +175,7 @@ def test_quantize(scale: np.float32, zero_point: int, seed: int) -> None:
     check(one_operator("QUANTIZE", [Tensor(value.shape, "float32")], output), value, xnnpack=True)
 
 
+@few
 @given(scales, zero_points)
 def test_dequantize(scale: np.float32, zero_point: int) -> None:
     value = np.arange(-128, 128).astype(np.int8)[None]
@@ -174,6 +183,7 @@ def test_dequantize(scale: np.float32, zero_point: int) -> None:
     check(one_operator("DEQUANTIZE", [source], Tensor(value.shape, "float32")), value, xnnpack=True)
 
 
+@few
 @given(
     seeds,
     quantized(1, 1),
@@ -204,7 +214,8 @@ def test_fully_connected(
         "FullyConnected",
         fusedActivationFunction=activation,
     )
-    check(tflite, integers(rng, 16, fan_in), xnnpack=not per_channel or units == 1)
+    taken = (not per_channel or units == 1) if activation == NONE else None
+    check(tflite, integers(rng, 16, fan_in), xnnpack=taken)
 
 
 @st.composite
@@ -234,6 +245,7 @@ def slid(window: Mapping[str, Any], dilation: int = 1) -> list[tuple[int, bool]]
     return result
 
 
+@few
 @given(
     seeds,
     quantized(1, 1, 1, 1),
@@ -272,12 +284,11 @@ def test_conv_2d(
         fusedActivationFunction=activation,
     )
     value = integers(rng, 3, *window["image"], channels)
-    if (right_h and right_w) or max(window["kernel"]) == 1:
-        check(tflite, value, xnnpack=True)
-    else:
-        refuses(tflite, value, "XNNPACK computes wrongly")
+    right = (right_h and right_w) or max(window["kernel"]) == 1
+    check_or_refuse(tflite, value, activation, right=right)
 
 
+@few
 @given(
     seeds,
     quantized(1, 1, 1, 1),
@@ -314,10 +325,8 @@ def test_depthwise_conv_2d(
         fusedActivationFunction=activation,
     )
     value = integers(rng, 3, *window["image"], channels)
-    if (right_h and right_w) or max(window["kernel"]) == 1:
-        check(tflite, value, xnnpack=True)
-    else:
-        refuses(tflite, value, "XNNPACK computes wrongly")
+    right = (right_h and right_w) or max(window["kernel"]) == 1
+    check_or_refuse(tflite, value, activation, right=right)
 
 
 def sliding_options(window: Mapping[str, Any], dilation: int) -> dict[str, int]:
@@ -330,13 +339,17 @@ def sliding_options(window: Mapping[str, Any], dilation: int) -> dict[str, int]:
     }
 
 
-def refuses(tflite: bytes, value: np.ndarray, match: str) -> None:
+def check_or_refuse(tflite: bytes, value: np.ndarray, activation: int, *, right: bool) -> None:
+    """Equal, or refused where XNNPACK reads the wrong pixels."""
     (operator,) = read_graph(tflite).operators
-    values = [value, *(info.constant for info in operator.inputs[1:])]
-    with pytest.raises(ModelError, match=match):
-        compute(operator, values)
+    if right or not operator.by_xnnpack:
+        check(tflite, value, xnnpack=True if activation == NONE else None)
+        return
+    with pytest.raises(ModelError, match="XNNPACK computes wrongly"):
+        compute(operator, [value, *(info.constant for info in operator.inputs[1:])])
 
 
+@few
 @given(seeds, quantized(1, 1, 1, 1), windows(), st.integers(1, 20))
 @pytest.mark.parametrize("name", ["MAX_POOL_2D", "AVERAGE_POOL_2D"])
 def test_pooling(
@@ -360,6 +373,7 @@ def test_pooling(
     check(tflite, value, xnnpack=None if name == "MAX_POOL_2D" else False)
 
 
+@few
 @given(
     seeds,
     quantized(1, 1, 1, 1),
@@ -398,6 +412,7 @@ def test_reductions(
     check(tflite, value, xnnpack=name == "MEAN" and set(axes) == {1, 2})
 
 
+@few
 @given(
     seeds,
     quantized(1, 4, 6),
@@ -428,6 +443,7 @@ def test_pairs(
     kind = {"MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum"}.get(
         name, name.title().replace("_", "")
     )
+    taken = fused if activation == NONE else None if fused else False
     tflite = one_operator(
         name,
         [left, replace(right, shape=(1, *broadcast))],
@@ -435,9 +451,10 @@ def test_pairs(
         kind,
         **({"fusedActivationFunction": activation} if fused else {}),
     )
-    check(tflite, integers(rng, 1, 4, 6), integers(rng, 1, *broadcast), xnnpack=fused)
+    check(tflite, integers(rng, 1, 4, 6), integers(rng, 1, *broadcast), xnnpack=taken)
 
 
+@few
 @given(quantized(1, 256), quantized(1, 256))
 @pytest.mark.parametrize("name", ["RELU", "RELU6", "LOGISTIC", "TANH", "RSQRT", "QUANTIZE"])
 def test_every_integer(name: str, source: Tensor, output: Tensor) -> None:
@@ -449,7 +466,8 @@ def test_every_integer(name: str, source: Tensor, output: Tensor) -> None:
     if name == "RSQRT":  # of what is never negative
         source = replace(source, zero_point=-128)
     tflite = one_operator(name, [source], output)
-    check(tflite, value, xnnpack=None if name in ("LOGISTIC", "TANH", "QUANTIZE") else False)
+    taken = None if name in ("LOGISTIC", "TANH", "QUANTIZE") else False
+    check(tflite, value, xnnpack=taken, one_off=name in fixed)
 
 
 def test_large_fan_in_is_summed_without_rounding() -> None:
@@ -481,10 +499,17 @@ def test_large_fan_in_is_summed_without_rounding() -> None:
 
 
 def test_operator_outside_of_the_set_is_named() -> None:
-    source = Tensor((1, 4), scale=np.float32(0.1))
+    source = Tensor((1, 4), scale=np.float32(1 / 256), zero_point=-128)
     (operator,) = read_graph(one_operator("SOFTMAX", [source], source, "Softmax")).operators
-    with pytest.raises(ModelError, match="SOFTMAX from int8 to int8.*not served as SavedModel"):
+    with pytest.raises(ModelError, match=r"SOFTMAX from int8 to int8.*not served as SavedModel"):
         compute(operator, [np.zeros((1, 4), np.int8)])
     unknown = Operator("LSTM", operator.inputs, operator.output, {}, by_xnnpack=False)
-    with pytest.raises(ModelError, match="operator LSTM.*can be measured but not served"):
+    with pytest.raises(ModelError, match=r"operator LSTM.*can be measured but not served"):
         compute(unknown, [])
+
+
+def test_every_operator_is_documented() -> None:
+    page = Path(__file__).parents[3].joinpath("docs/compression_int8.md").read_text()
+    listed = page.split("## Operators")[1].split("## What")[0]
+    words = set(listed.replace(",", " ").replace(".", " ").replace(":", " ").split())
+    assert words >= set(OPERATORS)
