@@ -48,15 +48,13 @@ def measure(
 def _call(content: bytes, features: Mapping[str, np.ndarray]) -> Callable[[], None]:
     """A call of the interpreter alone: inputs are set once, outputs not copied."""
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()  # or its signature runs without XNNPACK
-    signature = interpreter.get_signature_list()[signatures.SERVING_DEFAULT]
-    runner = interpreter.get_signature_runner(signatures.SERVING_DEFAULT)
-    details = runner.get_input_details()
-    for name in signature["inputs"]:
-        interpreter.resize_tensor_input(details[name]["index"], features[name].shape)
+    named = signatures.tflite_signature(content, signatures.SERVING_DEFAULT).inputs
+    indices = {entry["name"]: entry["index"] for entry in interpreter.get_input_details()}
+    for name, values in features.items():
+        interpreter.resize_tensor_input(indices[named[name].name], values.shape)
     interpreter.allocate_tensors()
-    for name in signature["inputs"]:
-        interpreter.set_tensor(details[name]["index"], features[name])
+    for name, values in features.items():
+        interpreter.set_tensor(indices[named[name].name], values)
     return interpreter.invoke
 
 

@@ -14,6 +14,7 @@ from privet.components.compress.config import CompressConfig
 from privet.components.compress.latency import BATCHES
 from privet.components.shared import files
 from privet.components.shared.errors import DataError, PrivacyError
+from privet.components.shared.sparsity import share_of_zeros
 from privet.components.shared.synthetic import synthetic_features
 from privet.components.validate.config import InfraConfig
 from privet.components.validate.infra import check_servable
@@ -72,9 +73,7 @@ def compress(
         for number, part in enumerate(np.array_split(np.arange(40), 4))
     ]
 
-    def build(
-        variants: list[dict[str, Any]], *, private: bool = True, public: bool = True
-    ) -> Path:
+    def build(variants: list[dict[str, Any]], *, private: bool = True, public: bool = True) -> Path:
         place = tmp_path_factory.mktemp("compressed")
         stored = write_store(place / "store", schema, {"train": clients})
         files.write_json(str(place / "ledger" / "privacy_ledger.json"), {"private": private})
@@ -106,17 +105,10 @@ def entries(built: Path) -> dict[str, Any]:
 
 
 def kernels(folder: Path) -> list[np.ndarray]:
-    """Kernels as the file holds them."""
-    interpreter = tf.lite.Interpreter(model_content=(folder / "model.tflite").read_bytes())
-    interpreter.allocate_tensors()
-    constants = []
-    for tensor in interpreter.get_tensor_details():
-        if len(tensor["shape"]) >= 2 and np.prod(tensor["shape"]) >= 64:
-            try:
-                constants.append(interpreter.get_tensor(tensor["index"]))
-            except ValueError:  # computed, not constant
-                continue
-    return constants
+    """Kernels as the SavedModel holds them."""
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    values = [reader.get_tensor(name) for name in reader.get_variable_to_shape_map()]
+    return [value for value in values if getattr(value, "ndim", 0) >= 2]
 
 
 def test_every_variant_is_measured_on_its_own_file(built: Path, entries: Any) -> None:
@@ -148,7 +140,9 @@ def test_zeros_and_clusters_are_in_the_files(built: Path, entries: Any) -> None:
         assert entries[name]["sparsity"] == pytest.approx(0.5, abs=0.01)
     clustered = kernels(built / "variants" / "k4")
     assert len(clustered) >= 3
-    assert all(len(np.unique(kernel)) <= 4 for kernel in clustered if kernel.dtype == np.float32)
+    assert all(len(np.unique(kernel)) <= 4 for kernel in clustered)
+    both = kernels(built / "variants" / "sparse50_k4_int8_weights")
+    assert share_of_zeros(both) == pytest.approx(0.5, abs=0.01)
 
 
 def test_report_tells_the_data_that_each_was_made_with(built: Path, entries: Any) -> None:
