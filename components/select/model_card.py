@@ -21,7 +21,7 @@ def model_card(
     evaluation: Mapping[str, Any],
     selection: Mapping[str, Any],
 ) -> str:
-    """The card as Markdown.
+    """The card as Markdown; the same facts give the same text, so it holds no measured times.
 
     Args:
       name: that is served.
@@ -82,7 +82,6 @@ def _row(variant: Mapping[str, Any], choice: Mapping[str, Any], served: str) -> 
         "bytes": f"{variant['bytes']:,}",
         "bytes_gzip": f"{variant['bytes_gzip']:,}",
         "ratio_gzip": f"{variant['ratio_gzip']:.2f}",
-        "latency": f"{variant['latency_us']['1']:,.4g}",
         "value": f"{choice['value']:.4f}",
         "note": note,
     }
