@@ -10,13 +10,16 @@ _DATA = ("none", "synthetic", "public", "clients")
 
 
 def compression_report(
-    variants: Sequence[Mapping[str, Any]], latency: Mapping[str, Mapping[str, float]]
+    variants: Sequence[Mapping[str, Any]],
+    latency: Mapping[str, Mapping[str, float]],
+    failed: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The content of compression_report.json.
 
     Args:
       variants: what variants.build_variant gave, the baseline among them.
       latency: what latency.measure gave.
+      failed: names of those that could not be built, and why.
     """
     float_bytes = next(v["bytes_gzip"] for v in variants if v["name"] == BASELINE.label)
     return {
@@ -30,4 +33,5 @@ def compression_report(
             }
             for variant in variants
         ],
+        "failed": [{"name": one["name"], "because": one["failed"]} for one in failed],
     }

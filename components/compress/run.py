@@ -1,15 +1,18 @@
 """Compression from the trained model to all variants and their report: the parts put together."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from privet.components.compress import latency, transforms
-from privet.components.compress.config import CompressConfig, clients_refused
+from privet.components.compress.config import BASELINE, CompressConfig, clients_refused
 from privet.components.compress.report import compression_report
 from privet.components.compress.sources import Sources
 from privet.components.shared import files, layout, signatures, storage
-from privet.components.shared.errors import PrivacyError
+from privet.components.shared.errors import ModelError, PrivacyError
 from privet.components.shared.synthetic import synthetic_features
+
+_LOG = logging.getLogger(__name__)
 
 
 def compress(
@@ -39,21 +42,33 @@ def compress(
 
     Raises:
       PrivacyError: a variant asks for the data of clients who were promised privacy.
-      ModelError: a variant cannot be made of this model.
+      ModelError: not even the trained weights as they are can be exported.
     """
     clients = _clients(config, examples, files.read_json(files.join(ledger, layout.LEDGER)))
     schema = storage.read_schema(examples)
     sources = Sources(model, schema, public, clients, seed)
     with make_pipeline() as pipeline:
         transforms.build_variants(pipeline, config.all, sources, directory, report)
-    names = [variant.label for variant in config.all]
-    built = [files.read_json(transforms.measurements_path(report, name)) for name in names]
+    entries = [
+        files.read_json(transforms.measurements_path(report, variant.label))
+        for variant in config.all
+    ]
+    failed = [entry for entry in entries if "failed" in entry]
+    built = [entry for entry in entries if "failed" not in entry]
+    for entry in failed:
+        if entry["name"] == BASELINE.label:
+            raise ModelError(entry["failed"])
+        _LOG.error("variant %s cannot be built: %s", entry["name"], entry["failed"])
     models = {
-        name: files.read_bytes(files.join(directory, name, signatures.TFLITE_FILE))
-        for name in names
+        entry["name"]: files.read_bytes(
+            files.join(directory, entry["name"], signatures.TFLITE_FILE)
+        )
+        for entry in built
     }
     timed = latency.measure(models, synthetic_features(schema, max(latency.BATCHES), seed))
-    files.write_json(files.join(report, layout.COMPRESSION), compression_report(built, timed))
+    files.write_json(
+        files.join(report, layout.COMPRESSION), compression_report(built, timed, failed)
+    )
 
 
 def _clients(config: CompressConfig, examples: str, ledger: dict[str, Any]) -> str | None:

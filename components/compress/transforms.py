@@ -9,6 +9,7 @@ import apache_beam as beam
 from privet.components.compress.sources import Sources
 from privet.components.compress.variant_config import VariantConfig
 from privet.components.shared import files
+from privet.components.shared.errors import ModelError
 
 
 def build_variants(
@@ -25,7 +26,8 @@ def build_variants(
       configs: of the variants.
       sources: what they are made of.
       directory: folder that gets a version directory <name>/ for each.
-      report: folder that gets variants/<name>.json for each: what was measured.
+      report: folder that gets variants/<name>.json for each: what was measured, or why it could
+        not be built. A training must not be lost since one of several variants does not work.
     """
     _ = (
         pipeline
@@ -45,7 +47,11 @@ def _build_variant(config_json: str, sources: Sources, directory: str, report: s
 
     config = VariantConfig.from_json(config_json)
     with tempfile.TemporaryDirectory() as folder:
-        measured = variants.build_variant(config, sources, folder)
+        try:
+            measured = variants.build_variant(config, sources, folder)
+        except ModelError as error:
+            measured = {"name": config.label, "failed": str(error)}
+            folder = f"{folder}/nothing"
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             name = path.relative_to(folder).as_posix()
             files.write_bytes(files.join(directory, config.label, name), path.read_bytes())

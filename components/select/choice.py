@@ -47,6 +47,11 @@ def choose(
                 "passed_over_because": problem,
             }
         )
+    failed = {one["name"]: one["because"] for one in report["failed"]}
+    if config.variant in failed:
+        raise ModelError(
+            f"select.variant={config.variant} could not be built: {failed[config.variant]}"
+        )
     chosen = _named(config.variant, rows) if config.variant is not None else _best(config, rows)
     return {
         "schema": 1,
@@ -56,6 +61,7 @@ def choose(
         "metric": metric,
         "trained": trained,
         "variants": rows,
+        "failed": report["failed"],
         "private": False,
         "note": "The choice, and the figures it goes by, depend on the held-out clients, whom no "
         "epsilon covers. It tells which of the variants did well on them, and nothing of the "

@@ -37,7 +37,8 @@ def facts(values: dict[str, Any] = VARIANTS, **changes: Any) -> tuple[dict, dict
                 "not_servable_because": problem,
             }
             for name, (_, size, time, problem) in values.items()
-        ]
+        ],
+        "failed": [{"name": "int16", "because": "the converter does not know LSTM"}],
     }
     return evaluation, report
 
@@ -76,6 +77,12 @@ def test_what_no_savedmodel_can_repeat_is_never_chosen() -> None:
     assert row["passed_over_because"] == "it rounds activations"
     with pytest.raises(ModelError, match="dynamic_range cannot be served: it rounds activations"):
         chosen(SelectConfig(variant="dynamic_range"))
+
+
+def test_a_variant_that_could_not_be_built_is_named_with_its_reason() -> None:
+    assert choose(SelectConfig(), *facts())["failed"][0]["name"] == "int16"
+    with pytest.raises(ModelError, match="int16 could not be built: the converter does not know"):
+        chosen(SelectConfig(variant="int16"))
 
 
 def test_every_variant_says_why_it_was_passed_over() -> None:
