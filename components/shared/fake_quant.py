@@ -56,7 +56,7 @@ _POINTWISE = ("filters", "data_format", "activation", "use_bias", "trainable", "
 
 _EXAMPLES = 256
 _MARGIN = 2.0
-_LOGIT = 8.0  # a probability of 0.9997
+_LOGIT = 16.0
 
 _ROUNDING: dict[Any, Any] = {
     layers.Dense: FakeQuantDense,
@@ -104,7 +104,7 @@ def initial_ranges(model: tf.keras.Model, schema: Schema, seed: int) -> dict[str
     """Ranges to begin with, from made-up examples alone.
 
     Inputs have the range that the schema gives them. What layers compute has twice the range that
-    the untrained model makes of made-up examples, since weights grow. Logits reach 8 on both sides
+    the untrained model makes of made-up examples, since weights grow. Logits reach 16 on both sides
     at least, however small they are at first: what lies outside of a range learns nothing.
 
     Args:

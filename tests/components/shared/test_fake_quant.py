@@ -221,8 +221,8 @@ def test_what_tflite_rounds_has_a_range(kind: str, made: Any) -> None:
     one = made(kind)
     assert set(one.ranges) == set(MODELS[kind][2])
     assert all(low <= 0 <= high and low < high for low, high in one.ranges.values())
-    assert one.ranges["logits"][0] <= -8
-    assert one.ranges["logits"][1] >= 8
+    assert one.ranges["logits"][0] <= -16
+    assert one.ranges["logits"][1] >= 16
     assert one.ranges["x"] == ([0, 1] if kind == "words" else [0, 16])
 
 
@@ -312,7 +312,7 @@ def test_no_range_begins_with_a_level_0_between_two_levels(schema_of: Any) -> No
     model.set_weights([np.zeros((2, 1)), np.zeros(1)])
     ranges = initial_ranges(model, schema_of({"x": even}, 2), seed=0)
     assert ranges["x"] == [pytest.approx(-4 * 128 / 127), 4]
-    assert ranges["value"] == [pytest.approx(-8 * 128 / 127), 8]
+    assert ranges["value"] == [pytest.approx(-16 * 128 / 127), 16]
     for low, high in ranges.values():
         assert -low / (high - low) * 255 == pytest.approx(128)
 
