@@ -21,14 +21,14 @@ class FineTuningConfig(Config, frozen=True):
     """Quantization-aware training after the federated one, by tensorflow_model_optimization.
 
     Attributes:
-      on: whose examples: `public` ones, or those of `clients`, which only a run without privacy may
+      data: whose examples: `public` ones, or those of `clients`, which only a run without privacy may
         use.
       epochs: passes over the examples.
       batch_size: examples of a step.
       learning_rate: of Adam.
     """
 
-    on: Literal["public", "clients"] = "public"
+    data: Literal["public", "clients"] = "public"
     epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 1e-4
@@ -124,9 +124,9 @@ class VariantConfig(Config, frozen=True):
     @property
     def wants_public_data(self) -> bool:
         """Whether it cannot be made without `public_data`."""
-        return "public" in (self.ranges, self.fine_tuning and self.fine_tuning.on)
+        return "public" in (self.ranges, self.fine_tuning and self.fine_tuning.data)
 
     @property
     def asks_for_clients(self) -> bool:
         """Whether it would look at the data of clients."""
-        return "clients" in (self.ranges, self.fine_tuning and self.fine_tuning.on)
+        return "clients" in (self.ranges, self.fine_tuning and self.fine_tuning.data)

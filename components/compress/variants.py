@@ -119,7 +119,7 @@ def _pruned(model: tf.keras.Model, config: VariantConfig) -> tf.keras.Model:
 def _converted(model: tf.keras.Model, config: VariantConfig, sources: Sources) -> bytes:
     schema = sources.schema
     if config.fine_tuning is not None:
-        examples = _examples(config.fine_tuning.on, sources, FINE_TUNING_EXAMPLES)
+        examples = _examples(config.fine_tuning.data, sources, FINE_TUNING_EXAMPLES)
         aware = fine_tuned(
             model,
             examples.features,
@@ -165,7 +165,7 @@ def _trained_ranges(sources: Sources) -> Mapping[str, tuple[float, float]]:
             "a variant has ranges=trained, but the model was trained without them. Set "
             "train.quantization_aware, or ranges: synthetic or public."
         )
-    return files.read_json(path)["ranges"]
+    return files.read_json(path)
 
 
 def _predictor(
@@ -193,7 +193,7 @@ def _predictor(
 def _data_used(config: VariantConfig) -> str:
     """What the variant was made with beside the trained weights."""
     if config.fine_tuning is not None:
-        return config.fine_tuning.on
+        return config.fine_tuning.data
     return config.ranges if config.ranges in ("public", "synthetic", "clients") else "none"
 
 

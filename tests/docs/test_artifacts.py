@@ -20,7 +20,10 @@ from privet.components.evaluate.personalization import (
 )
 from privet.components.ingest import run, transforms
 from privet.components.ingest.config import IngestConfig
+from privet.components.select.choice import choose
+from privet.components.select.config import SelectConfig
 from privet.components.shared import artifacts, files, layout, storage
+from privet.components.shared.served import served_view
 from privet.components.train import accounting
 from privet.components.train.config import TrainConfig
 from privet.components.train.history import Round, training_history
@@ -191,11 +194,26 @@ def test_history() -> None:
 
 def test_compression_report(tmp_path: Path) -> None:
     shown = examples(ARTIFACTS)
-    variant = shown["variants/<scheme>.json"]
-    written = compression_report([{**variant, "name": "float32"}, variant], "int8_weights")
-    assert_same_keys(shown["compression_report.json"], written)
+    variant = shown["variants/<name>.json"]
+    latency = {name: {"1": 0.7, "32": 2.4} for name in ("float32", variant["name"])}
+    failed = [{"name": "int16", "failed": "the converter does not know it"}]
+    written = compression_report([{**variant, "name": "float32"}, variant], latency, failed)
+    report = shown["compression_report.json"]
+    assert set(keys(report["variants"][1])) == set(keys(written["variants"][1]))
+    assert report.keys() == written.keys()
+    assert report["failed"][0].keys() == written["failed"][0].keys()
     assert variant["saved_model"].keys() == directory_sizes(str(tmp_path)).keys()
     assert file_sizes(b"").keys() < variant.keys()
+
+
+def test_selection() -> None:
+    shown = examples(ARTIFACTS)
+    report = shown["compression_report.json"]
+    models = {variant["name"]: {"overall": {"accuracy": 0.9}} for variant in report["variants"]}
+    evaluation = {"metric": "accuracy", "higher_is_better": True, "models": {}}
+    evaluation["models"] = {"float": {"overall": {"accuracy": 0.9}}, **models}
+    written = choose(SelectConfig(), evaluation, {**report, "failed": []})
+    assert_same_keys(shown["selection.json"], written)
 
 
 def test_compression_report_adds_up() -> None:
@@ -214,7 +232,9 @@ def test_personalization() -> None:
 
 
 def evaluated() -> dict[str, Any]:
-    summary = Summary().add(ClientMetrics("ada", 2, {"compressed": {"accuracy": 0.9, "loss": 0.3}}))
+    summary = Summary().add(
+        ClientMetrics("ada", 2, {"int8_weights": {"accuracy": 0.9, "loss": 0.3}})
+    )
     return evaluation(summary, "multiclass", "eval")
 
 
@@ -232,7 +252,8 @@ def test_blessing() -> None:
         }
     )
     shown = examples(ARTIFACTS)["blessing.json"]
-    written = rules.judge(gate, evaluated(), {"epsilon": None, "delta": None})
+    seen = served_view(evaluated(), {"variant": "int8_weights"})
+    written = rules.judge(gate, seen, {"epsilon": None, "delta": None})
     assert_same_keys(shown, written)
     assert [rule["detail"] for rule in shown["rules"]] == [r["detail"] for r in written["rules"]]
 
@@ -296,7 +317,8 @@ def test_only_known_examples_are_shown() -> None:
         "privacy_ledger.json without privacy",
         "training_history.json",
         "compression_report.json",
-        "variants/<scheme>.json",
+        "variants/<name>.json",
+        "selection.json",
         "evaluation.json",
         "personalization in evaluation.json",
         "blessing.json",

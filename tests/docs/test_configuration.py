@@ -41,6 +41,8 @@ def fields(
     for field in msgspec.structs.fields(struct):
         key = f"{prefix}{field.encode_name}"
         yield key, field
+        if key == "public_data":  # its keys are those of data
+            continue
         for inner, suffix in structs_in(hints[field.name]):
             yield from fields(inner, f"{key}{suffix}.")
 
@@ -74,6 +76,8 @@ def keys_of(value: Any, prefix: str = "") -> Iterator[str]:
     """The keys of parsed YAML, as the document writes them."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
+            if prefix == "public_data.":  # its keys are those of data
+                continue
             if prefix == "data.features.":  # its names are the user's own
                 yield from keys_of(inner, f"{prefix}<name>.")
                 continue
@@ -103,6 +107,8 @@ def test_the_documented_default_is_the_real_one(key: str, field: msgspec.structs
     stated = yaml.safe_load(cell.strip("`"))
     if isinstance(default, Config):
         assert type(default).from_mapping(stated) == default
+    elif isinstance(default, list) and default and isinstance(default[0], Config):
+        assert [type(default[0]).from_mapping(one) for one in stated] == default
     else:
         assert stated == default
         assert type(stated) is type(default)

@@ -86,12 +86,12 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
         ),
         (
             "compress.variants=[{quantization: int8, ranges: clients}]",
-            "compress.variants int8: ranges=clients and fine_tuning.on=clients would look at the "
+            "compress.variants int8: ranges=clients and fine_tuning.data=clients would look at the "
             "data of clients after training, which no epsilon covers",
         ),
         (
-            "compress.variants=[{quantization: int8, fine_tuning: {on: clients}}]",
-            "Set ranges: public or fine_tuning.on: public, with public_data; or ranges: synthetic; "
+            "compress.variants=[{quantization: int8, fine_tuning: {data: clients}}]",
+            "Set ranges: public or fine_tuning.data: public, with public_data; or ranges: synthetic; "
             "or train.quantization_aware with ranges: trained",
         ),
         (

@@ -76,7 +76,7 @@ def test_what_variants_ask_for() -> None:
         {
             "variants": [
                 {"name": "a", "quantization": "int8", "ranges": "clients"},
-                {"name": "b", "quantization": "int8", "fine_tuning": {"on": "clients"}},
+                {"name": "b", "quantization": "int8", "fine_tuning": {"data": "clients"}},
                 {"name": "c", "quantization": "int8", "ranges": "public"},
                 {"name": "d", "quantization": "int8", "fine_tuning": {}},
                 {"name": "e", "quantization": "int16", "ranges": "trained"},

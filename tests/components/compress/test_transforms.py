@@ -158,7 +158,7 @@ def test_report_tells_the_data_that_each_was_made_with(built: Path, entries: Any
     assert report["data_used"] == "public"
     assert entries["tuned"]["does"] == {
         "sparsity": 0.5,
-        "fine_tuning": {"on": "public", "epochs": 1, "batch_size": 8, "learning_rate": 1e-4},
+        "fine_tuning": {"data": "public", "epochs": 1, "batch_size": 8, "learning_rate": 1e-4},
         "quantization": "int8",
     }
 
@@ -185,7 +185,7 @@ def test_a_real_server_answers_alike_in_both_forms(built: Path, kinds: Any, name
 def test_data_of_private_clients_are_refused_by_the_component_too(compress: Any) -> None:
     for variant in (
         {"quantization": "int8", "ranges": "clients"},
-        {"quantization": "int8", "fine_tuning": {"on": "clients"}},
+        {"quantization": "int8", "fine_tuning": {"data": "clients"}},
     ):
         with pytest.raises(PrivacyError, match="after training, which no epsilon covers"):
             compress([variant])
