@@ -141,18 +141,43 @@ def full_facts(rounds: int = 30) -> dict[str, Any]:
             "batch_size": 16,
         },
         "compression": {
-            "schema": 1,
-            "served": "int8_weights",
+            "schema": 2,
             "data_used": "none",
             "variants": [
-                {"name": name, "bytes": raw, "bytes_gzip": gzip, "max_weight_error": error}
+                {
+                    "name": name,
+                    "bytes": raw,
+                    "bytes_gzip": gzip,
+                    "ratio_gzip": 3600 / gzip,
+                    "latency_us": {"1": 8.25, "32": 1234.5},
+                    "saved_model": {"bytes": 25000, "bytes_gzip": 7000},
+                    "not_servable_because": None,
+                    "max_weight_error": error,
+                }
                 for name, raw, gzip, error in (
                     ("float32", 4100, 3600, 0.0),
                     ("float16", 2800, 2100, 0.00012),
                     ("int8_weights", 1900, 1150, 0.0021),
                 )
             ],
-            "saved_model": {"bytes": 25000, "bytes_gzip": 7000},
+            "failed": [{"name": "int16", "because": "the converter does not know LSTM"}],
+        },
+        "selection": {
+            "schema": 1,
+            "variant": "int8_weights",
+            "by": "smallest",
+            "within": 0.005,
+            "metric": "accuracy",
+            "trained": 0.923,
+            "variants": [
+                {"name": name, "value": value, "passed_over_because": problem}
+                for name, value, problem in (
+                    ("float32", 0.923, None),
+                    ("float16", 0.91, "its accuracy is worse by 0.013, 0.005 is allowed"),
+                    ("int8_weights", 0.921, None),
+                )
+            ],
+            "note": "The choice depends on the held-out clients, whom no epsilon covers.",
         },
         "evaluation": {
             "schema": 1,
@@ -261,10 +286,12 @@ def crowded_facts() -> dict[str, Any]:
         large["p10"] = large["p50"] = large["worst"] = 98765.4
         large["histogram"]["edges"] = [5000 * edge for edge in range(21)]
         evaluated["clients"][metric] = large
+    for part in ("compression", "selection"):
+        for variant in facts[part]["variants"]:
+            variant["name"] += "_pruned_to_half_of_all_weights_by_magnitude"
     for variant in facts["compression"]["variants"]:
-        variant["name"] += "_pruned_to_half_of_all_weights_by_magnitude"
         variant["bytes"] *= 123_456
-    facts["compression"]["served"] = facts["compression"]["variants"][-1]["name"]
+    facts["selection"]["variant"] = facts["selection"]["variants"][-1]["name"]
     splits = facts["statistics"]["splits"]
     splits["test"] = dict(splits["eval"])
     for split in splits.values():

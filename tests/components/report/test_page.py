@@ -308,7 +308,7 @@ def test_page_renders_without_any_one_step(facts: dict[str, Any], field: str) ->
 
 def test_page_of_a_run_that_has_written_nothing_says_so(facts: dict[str, Any]) -> None:
     text = readable(render(RunFacts("digits", "digits")))
-    assert "Nothing yet from: ingest, train, compress, evaluate, validate, push." in text
+    assert "Nothing yet from: ingest, train, compress, evaluate, select, validate, push." in text
     for step in ("ingest", "train", "compress", "evaluate", "validate"):
         assert f"Not available: the {step} step has not written" in text
     assert "No privacy ledger" in text
