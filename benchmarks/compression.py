@@ -45,6 +45,7 @@ from privet.components.ingest.transforms import pipeline_of
 from privet.components.shared import files, layout, tasks
 from privet.components.shared.storage import ClientStore
 from privet.components.train.config import TrainConfig
+from privet.components.train.pruning_config import PruningConfig
 from privet.components.train.run import TrainingResult, run_training
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import BeamConfig
@@ -228,11 +229,13 @@ def with_table(item: dict[str, Any], table: Mapping[str, Mapping[str, Any]]) -> 
 def units_left(sparsity: float) -> int:
     """Units of the small model that leave a dense one as many weights as a pruned one has."""
 
-    def weights(units: int, pruned: float = 0.0) -> int:
+    def weights(units: int, pruning: PruningConfig | None = None) -> int:
         shapes = [tuple(variable.shape) for variable in _cnn.small(units).trainable_variables]
-        return number_of_weights(shapes, pruned)
+        return number_of_weights(shapes, pruning)
 
-    return widest_within(weights, weights(120, sparsity), DenseSmallConfig(argument="units"))
+    return widest_within(
+        weights, weights(120, PruningConfig(sparsity=sparsity)), DenseSmallConfig(argument="units")
+    )
 
 
 def left(result: TrainingResult) -> int:

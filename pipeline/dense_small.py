@@ -1,47 +1,38 @@
 """How wide a dense model may be to have no more weights than a pruned one keeps."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from privet.components.shared.errors import ConfigError
+from privet.components.shared.sparsity import is_prunable, weights_kept
+from privet.components.train.pruning_config import PruningConfig
 from privet.pipeline.grid import DenseSmallConfig
 
 Shapes = Sequence[tuple[int, ...]]
 
 
-def sparsity_of(settings: Mapping[str, Any]) -> float:
-    """The share of weights that training prunes.
-
-    Args:
-      settings: of a whole configuration, as plain values.
-
-    Example:
-      >>> sparsity_of({"train": {"pruning": {"sparsity": 0.8}}})
-      0.8
-      >>> sparsity_of({"train": {"pruning": None}})
-      0.0
-    """
-    pruning = settings["train"].get("pruning") or {}
-    return float(pruning.get("sparsity", 0.0))
-
-
-def number_of_weights(shapes: Shapes, sparsity: float = 0.0) -> int:
-    """How many weights are not zero.
+def number_of_weights(shapes: Shapes, pruning: PruningConfig | None = None) -> int:
+    """How many weights are not zero when training ends.
 
     Args:
       shapes: of the weights.
-      sparsity: share of each tensor with two axes or more that is zero, rounded to whole weights.
+      pruning: how training prunes; None for not at all.
 
     Example:
       >>> number_of_weights([(3, 5), (5,)])
       20
-      >>> number_of_weights([(3, 5), (5,)], sparsity=0.5)  # round(7.5) of the kernel go
+      >>> number_of_weights([(3, 5), (5,)], PruningConfig(sparsity=0.5))  # round(7.5) go
       12
     """
-    return sum(
-        math.prod(shape) - (round(math.prod(shape) * sparsity) if len(shape) > 1 else 0)
-        for shape in shapes
+    if pruning is None:
+        return sum(map(math.prod, shapes))
+    whole = sum(math.prod(shape) for shape in shapes if not is_prunable(shape))
+    return whole + weights_kept(
+        shapes,
+        pruning.sparsity,
+        scope=pruning.scope,
+        pattern=pruning.pattern,
+        block=pruning.block,
     )
 
 

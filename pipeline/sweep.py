@@ -24,7 +24,7 @@ from privet.components.shared.schema import Schema
 from privet.pipeline import ledgers, outcome
 from privet.pipeline.beam import beam_arguments
 from privet.pipeline.config import BeamConfig, PipelineConfig, load_config
-from privet.pipeline.dense_small import Shapes, number_of_weights, sparsity_of, widest_within
+from privet.pipeline.dense_small import Shapes, number_of_weights, widest_within
 from privet.pipeline.grid import GridConfig, Point, dense_small_point, points_of
 from privet.pipeline.plan import stated_schema, survey_data, weight_shapes
 from privet.pipeline.run import Say, run_pipeline
@@ -92,7 +92,7 @@ def plan_sweep(path: str | Path, grid: GridConfig, overrides: Sequence[str] = ()
             )
     if grid.dense_small is None:
         return list(planned.values())
-    pruned = [one for one in planned.values() if _sparsity(one.config)]
+    pruned = [one for one in planned.values() if one.config.train.pruning]
     if not pruned:
         raise ConfigError(
             "dense_small: no point prunes, so there is nothing to set a small model beside. Give "
@@ -221,7 +221,7 @@ def _reader(path: str | Path, overrides: Sequence[str]) -> Callable[[Point], Pla
             point,
             config,
             number_of_weights(shapes[data, model]),
-            number_of_weights(shapes[data, model], _sparsity(config)),
+            number_of_weights(shapes[data, model], config.train.pruning),
             _inputs(config, fingerprint),
         )
 
@@ -259,10 +259,6 @@ def _check_stays_inside(config: PipelineConfig) -> None:
             "publish every point there, one after the other, for a server to load. Sweep with "
             "--set push.directory=serving, then run the one to publish."
         )
-
-
-def _sparsity(config: PipelineConfig) -> float:
-    return sparsity_of(msgspec.to_builtins(config))
 
 
 def _fingerprint_of(data: str) -> str:

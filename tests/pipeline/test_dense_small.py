@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from privet.components.shared.errors import ConfigError
+from privet.components.train.pruning_config import PruningConfig
 from privet.pipeline.config import load_config
-from privet.pipeline.dense_small import number_of_weights, sparsity_of, widest_within
+from privet.pipeline.dense_small import number_of_weights, widest_within
 from privet.pipeline.grid import DenseSmallConfig
 from privet.pipeline.plan import stated_schema, weight_shapes
 
 HANDWRITING = Path(__file__).parents[2] / "examples" / "handwriting" / "config.yaml"
+
+PRUNING = PruningConfig(sparsity=0.8)
 
 
 def limits(least: int = 1, most: int = 512) -> DenseSmallConfig:
@@ -26,14 +29,9 @@ def hidden_layer(units: int) -> int:
 def test_each_kernel_loses_its_share_in_whole_weights_and_biases_none() -> None:
     assert number_of_weights([(196, 64), (64,), (64, 62), (62,)]) == 16638
     kept = (12544 - 10035) + 64 + (3968 - 3174) + 62  # of 10035.2 and 3174.4
-    assert number_of_weights([(196, 64), (64,), (64, 62), (62,)], 0.8) == kept == 3429
-    assert number_of_weights([(3, 3, 1, 2), (5,), ()], 0.5) == 9 + 5 + 1
-
-
-def test_sparsity_is_none_without_pruning() -> None:
-    assert sparsity_of({"train": {}}) == 0
-    assert sparsity_of({"train": {"pruning": None}}) == 0
-    assert sparsity_of({"train": {"pruning": {"sparsity": 0.5, "scope": "layer"}}}) == 0.5
+    assert number_of_weights([(196, 64), (64,), (64, 62), (62,)], PRUNING) == kept == 3429
+    half = PruningConfig(sparsity=0.5)
+    assert number_of_weights([(3, 3, 1, 2), (5,), ()], half) == 9 + 5 + 1
 
 
 @pytest.mark.parametrize("wanted", [3429, 3430, 3429 + 258])
@@ -50,7 +48,7 @@ def test_real_model_is_built_few_times() -> None:
     config = load_config(HANDWRITING)
     schema = stated_schema(config.data)
     assert schema is not None
-    pruned = number_of_weights(weight_shapes(config, schema), 0.8)
+    pruned = number_of_weights(weight_shapes(config, schema), PRUNING)
     built = []
 
     def weights_at(units: int) -> int:
