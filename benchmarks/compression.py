@@ -233,9 +233,8 @@ def units_left(sparsity: float) -> int:
         shapes = [tuple(variable.shape) for variable in _cnn.small(units).trainable_variables]
         return number_of_weights(shapes, pruning)
 
-    return widest_within(
-        weights, weights(120, PruningConfig(sparsity=sparsity)), DenseSmallConfig(argument="units")
-    )
+    wanted = weights(120, PruningConfig(sparsity=sparsity))
+    return widest_within(weights, wanted, DenseSmallConfig(argument="units"))
 
 
 def left(result: TrainingResult) -> int:

@@ -21,8 +21,8 @@ class FineTuningConfig(Config, frozen=True):
     """Quantization-aware training after the federated one, by tensorflow_model_optimization.
 
     Attributes:
-      data: whose examples: `public` ones, or those of `clients`, which only a run without privacy may
-        use.
+      data: whose examples: `public` ones, or those of `clients`, which only a run without privacy
+        may use.
       epochs: passes over the examples.
       batch_size: examples of a step.
       learning_rate: of Adam.

@@ -91,8 +91,8 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
         ),
         (
             "compress.variants=[{quantization: int8, fine_tuning: {data: clients}}]",
-            "Set ranges: public or fine_tuning.data: public, with public_data; or ranges: synthetic; "
-            "or train.quantization_aware with ranges: trained",
+            "Set ranges: public or fine_tuning.data: public, with public_data; or ranges: "
+            "synthetic; or train.quantization_aware with ranges: trained",
         ),
         (
             "compress.variants=[{quantization: int8, ranges: public}]",
