@@ -77,6 +77,6 @@ def clients_refused(asking: Sequence[str]) -> str:
         f"compress.variants {', '.join(asking)}: ranges=clients and fine_tuning.data=clients "
         "would look at the data of clients after training, which no epsilon covers (a range is the "
         "value of a single example). Set ranges: public or fine_tuning.data: public, with "
-        "public_data; or ranges: synthetic; or train.quantization_aware with ranges: trained, whose ranges are "
-        "clipped and noised with the update; or train.privacy.mechanism: none"
+        "public_data; or ranges: synthetic; or train.quantization_aware with ranges: trained, "
+        "whose ranges are clipped and noised with the update; or train.privacy.mechanism: none"
     )
