@@ -25,7 +25,9 @@ def with_static_shapes(tflite: bytes) -> bytes:
     """The file with each RESHAPE to a constant shape where its shape is known but for one size.
 
     Operators that computed nothing but such shapes are left out. The answers stay the same, for any
-    number of examples; so do the names and indices of tensors.
+    number of examples; so do the names and indices of tensors. What changes: an input of another
+    shape than the signature's, such as one image of twice the height, may be taken for two examples
+    where the RESHAPE refused it, as it may with `Flatten`.
 
     Args:
       tflite: of TensorFlow's converter: a size that may change is -1 in a shape's signature.
