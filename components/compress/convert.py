@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from privet.components.compress.quantize import operator_code, pack_weights
+from privet.components.compress.static_shapes import with_static_shapes
 from privet.components.shared import signatures
 from privet.components.shared.errors import DataError, ModelError
 from privet.components.shared.keras_models import model_inputs, scores_of
@@ -181,7 +182,7 @@ def _converted(
             tf.saved_model.save(module, directory, signatures={key: function})
             converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[key])
             configure(converter)
-            return bytes(converter.convert())
+            tflite = bytes(converter.convert())
     except Exception as error:  # the converter raises many kinds
         cause = _LOCATION.sub("", (str(error).splitlines() or [""])[0])[:500]
         raise ModelError(
@@ -189,6 +190,7 @@ def _converted(
             f"{cause}. Replace the layer, or if it is not named, see whether quantization: float32 "
             "works, which rounds nothing."
         ) from error
+    return with_static_shapes(tflite)
 
 
 def _converted_integer(

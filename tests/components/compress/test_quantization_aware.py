@@ -55,6 +55,8 @@ def integer_kernels(tflite: bytes) -> dict[str, np.ndarray]:
     for one in interpreter.get_tensor_details():
         if one["dtype"] != np.int8 or one["index"] in computed or len(one["shape"]) < 2:
             continue
+        if not one["name"]:  # room that a convolution works in
+            continue
         kernel = interpreter.get_tensor(one["index"])
         if kernel.ndim == 2 and "embedding" not in one["name"]:
             kernel = kernel.T
