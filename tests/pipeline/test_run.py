@@ -8,12 +8,15 @@ import sys
 import psutil
 import pytest
 
+from privet.components.compress.config import CompressConfig
 from privet.components.shared import files
 from privet.components.shared.errors import ConfigError, DataError, PipelineError, StoreError
 from privet.pipeline import outcome, run
 from privet.pipeline.build import ARTIFACTS, NODES
 from privet.pipeline.last_blessed import LastBlessedStrategy
 from privet.pipeline.workdir import Workdir
+
+VARIANTS = {variant.label for variant in CompressConfig().all}
 
 
 def cached(summary):
@@ -96,7 +99,8 @@ class TestRuns:
 
         monkeypatch.setattr(files, "source_digest", edited)
         summary = shared_project.run()
-        assert ran(summary) == {"FederatedEvaluator", "ModelValidator", "Pusher", "RunReporter"}
+        before = {"ClientExampleGen", "FederatedTrainer", "ModelCompressor"}
+        assert ran(summary) == set(NODES) - before
 
     def test_edited_input_of_the_same_size_runs_everything(self, shared_project, edit):
         edit(shared_project.rows, "client-7,train", "client-6,train")
@@ -108,14 +112,14 @@ class TestRuns:
         workdir = shared_project.workdir
         folder = workdir.root / outcome.read_run_json(workdir)["artifacts"]["evaluation"]
         evaluation = json.loads((folder / "evaluation.json").read_text())
-        assert evaluation["models"].keys() == {"float", "compressed", "blessed"}
+        assert evaluation["models"].keys() == {"float", *VARIANTS, "blessed"}
 
     def test_blessed_model_of_other_features_is_no_baseline(self, shared_project, edit):
         edit(shared_project.model, "(2,)", "(1,)")
         summary = shared_project.run("data.features={x: {columns: x_0}}")
         folder = shared_project.workdir.root / summary["artifacts"]["evaluation"]
         evaluation = json.loads((folder / "evaluation.json").read_text())
-        assert evaluation["models"].keys() == {"float", "compressed"}
+        assert evaluation["models"].keys() == {"float", *VARIANTS}
         edit(shared_project.model, "(1,)", "(2,)")
         shared_project.run()
 
@@ -174,14 +178,32 @@ class TestRuns:
         assert (shared_project.workdir.root / summary["pushed"]).is_dir()
 
     def test_return_to_an_earlier_configuration_pushes_its_model_again(self, shared_project):
-        first = shared_project.run()
-        other = shared_project.run("compress.quantization=float16")
+        first = shared_project.run("select.variant=float32")
+        other = shared_project.run("select.variant=float16")
         assert other["pushed"] != first["pushed"]
-        again = shared_project.run()
+        again = shared_project.run("select.variant=float32")
         assert again["artifacts"]["servable"] == first["artifacts"]["servable"]
         assert again["pushed"] not in (first["pushed"], other["pushed"])
-        third = shared_project.run("compress.quantization=float16")
+        third = shared_project.run("select.variant=float16")
         assert third["pushed"] not in (other["pushed"], again["pushed"])
+
+
+def test_public_data_are_ingested_and_calibrated_on(project):
+    rows = project.rows.read_text().replace("client-", "volunteer-")
+    project.folder.joinpath("public.csv").write_text(rows)
+    summary = project.run(
+        "public_data.files=public.csv",
+        "compress.variants=[{quantization: int8, ranges: public}]",
+        "select.variant=int8",
+    )
+    assert summary["nodes"]["PublicExampleGen"]["state"] == "complete"
+    assert summary["headline"]["variant"] == "int8"
+    folder = project.workdir.root / summary["artifacts"]["compression"]
+    report = json.loads((folder / "compression_report.json").read_text())
+    assert report["data_used"] == "public"
+    assert summary["pushed"] == "serving/tiny/1"
+    card = (project.workdir.root / "serving/tiny/1/model_card.md").read_text()
+    assert "Made small with public data." in card
 
 
 def test_two_runs_in_one_directory_are_refused(project):
