@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import yaml
 
 from privet.components.compress.config import CompressConfig, clients_refused
 from privet.components.evaluate.config import EvaluateConfig
-from privet.components.ingest.config import IngestConfig
+from privet.components.ingest.config import SPAN, IngestConfig
 from privet.components.push.config import PushConfig
 from privet.components.select.config import CardConfig, SelectConfig
 from privet.components.shared import files
@@ -295,19 +295,44 @@ def _check_public_files(config: PipelineConfig) -> None:
     if config.public_data is None:
         return
     clients, public = (
-        {Path(found).resolve() for pattern in data.patterns for found in _local_files(pattern)}
+        {
+            str(Path(found).resolve()) if files.is_local(found) else found
+            for pattern in data.patterns
+            for found in _files_now(pattern)
+        }
         for data in (config.data, config.public_data)
     )
-    if both := sorted(map(str, clients & public)):
+    both = sorted(clients & public)
+    shared = [f"files holds {both[0]}, which is one of"] if both else []
+    shared += [
+        f"{name} is that of"
+        for name, of in _OTHER_SOURCES.items()
+        if (one := getattr(config.data, name)) is not None
+        and (other := getattr(config.public_data, name)) is not None
+        and of(one) == of(other)
+    ]
+    if shared:
+        name = shared[0].split()[0]
         raise ConfigError(
-            f"public_data.files holds {both[0]}, which is one of the clients' in data.files. What "
-            "is public is promised nothing: give other files, or set ranges: synthetic in "
-            "compress.variants."
+            f"public_data.{shared[0]} the clients' in data.{name}. What is public is promised "
+            "nothing: give others, or set ranges: synthetic in compress.variants."
         )
 
 
-def _local_files(pattern: str) -> list[str]:
-    return files.match(pattern) if files.is_local(pattern) else [pattern]
+def _files_now(pattern: str) -> list[str]:
+    """The local files that a pattern names now, of whichever span; others by their pattern."""
+    if not files.is_local(pattern):
+        return [pattern]
+    return files.match(pattern.replace(SPAN, "*"))
+
+
+_OTHER_SOURCES: dict[str, Callable[[Any], Any]] = {
+    "sql": lambda sql: (sql.url, " ".join(sql.query.split())),
+    "python": lambda python: (str(Path(python.module_file).resolve()), python.function),
+    # Only in stackoverflow do the parts hold different people.
+    "dataset": lambda data: (data.name, data.split if data.name == "stackoverflow" else None),
+}
+"""Source other than files -> by what the same rows are known."""
 
 
 def _absolute_data(folder: Path, data: IngestConfig) -> IngestConfig:

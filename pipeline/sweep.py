@@ -6,6 +6,7 @@
 Points share nothing: each reads its data and trains by itself.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -181,6 +182,8 @@ def run_point(planned: Planned, workdir: Workdir, say: Say) -> dict[str, Any]:
 def spent_together(root: Path) -> dict[str, Any]:
     """What all trainings of a sweep have spent, also those of points that the grid has no more.
 
+    A training that has not finished has no ledger to add up; the note says where its rounds are.
+
     Args:
       root: the sweep's work directory.
     """
@@ -200,28 +203,44 @@ def spent_together(root: Path) -> dict[str, Any]:
         "together": together,
         "no_total": reason,
         "charged": False,
-        "note": _NOT_CHARGED,
+        "note": _NOT_CHARGED + _unfinished(root, paths),
     }
+
+
+def _unfinished(root: Path, ledgers_found: Sequence[Path]) -> str:
+    """Which points have begun noised rounds that no ledger tells of."""
+    finished = {path.relative_to(root).parts[1] for path in ledgers_found}
+    started = collections.Counter(
+        entry.relative_to(root).parts[1]
+        for point in sorted(root.glob("points/*"))
+        for entry in Workdir.at(point).train_state.glob("*/journal/*")
+        if entry.name.isdecimal()
+    )
+    left = ", ".join(f"{started[n]} of {n}" for n in started if n not in finished)
+    return left and f" NOT IN IT: noised rounds of trainings that have not finished ({left})."
 
 
 def _reader(path: str | Path, overrides: Sequence[str]) -> Callable[[Point], Planned]:
     """Checks points one by one; what is the same for several is looked at once."""
     fingerprint_of = functools.cache(_fingerprint_of)
     schema_of = functools.cache(_schema_of)
-    shapes: dict[tuple[str, str], Shapes] = {}
+    shapes: dict[Any, Shapes] = {}
 
     def plan(point: Point) -> Planned:
         config = load_config(path, [*overrides, *point.overrides])
         _check_stays_inside(config)
         data, model = config.data.to_json(), config.model.to_json()
         fingerprint = fingerprint_of(data)
-        if (data, model) not in shapes:
-            shapes[data, model] = _shapes_of(config, schema_of(data, config.beam.to_json()))
+        if config.public_data is not None:
+            fingerprint += fingerprint_of(config.public_data.to_json())
+        trained = data, model, config.train.quantization_aware  # whose ranges are weights, too
+        if trained not in shapes:
+            shapes[trained] = _shapes_of(config, schema_of(data, config.beam.to_json()))
         return Planned(
             point,
             config,
-            number_of_weights(shapes[data, model]),
-            number_of_weights(shapes[data, model], config.train.pruning),
+            number_of_weights(shapes[trained]),
+            number_of_weights(shapes[trained], config.train.pruning),
             _inputs(config, fingerprint),
         )
 

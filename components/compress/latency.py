@@ -34,7 +34,7 @@ def measure(
     measured: dict[str, dict[str, float]] = {name: {} for name in files}
     for batch in BATCHES:
         taken = {name: values[:batch] for name, values in features.items()}
-        calls = {name: _call(content, taken) for name, content in files.items()}
+        calls = {name: prepared(content, taken) for name, content in files.items()}
         repeats = {name: _repeats(call) for name, call in calls.items()}
         seconds: dict[str, list[float]] = {name: [] for name in files}
         for _ in range(_TURNS):
@@ -45,7 +45,7 @@ def measure(
     return measured
 
 
-def _call(content: bytes, features: Mapping[str, np.ndarray]) -> Callable[[], None]:
+def prepared(content: bytes, features: Mapping[str, np.ndarray]) -> Callable[[], None]:
     """A call of the interpreter alone: inputs are set once, outputs not copied."""
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
     named = signatures.tflite_signature(content, signatures.SERVING_DEFAULT).inputs

@@ -9,7 +9,8 @@ from privet.components.compress.config import BASELINE, CompressConfig, clients_
 from privet.components.compress.report import compression_report
 from privet.components.compress.sources import Sources
 from privet.components.shared import files, layout, signatures, storage
-from privet.components.shared.errors import ModelError, PrivacyError
+from privet.components.shared.errors import DataError, ModelError, PrivacyError
+from privet.components.shared.schema import Schema
 from privet.components.shared.synthetic import synthetic_features
 
 _LOG = logging.getLogger(__name__)
@@ -41,11 +42,16 @@ def compress(
       make_pipeline: a new Beam pipeline.
 
     Raises:
-      PrivacyError: a variant asks for the data of clients who were promised privacy.
+      PrivacyError: a variant asks for the data of clients who were promised privacy, or they are
+        given as public.
+      DataError: the public data are of another form than the clients'.
       ModelError: not even the trained weights as they are can be exported.
     """
-    clients = _clients(config, examples, files.read_json(files.join(ledger, layout.LEDGER)))
+    promised = files.read_json(files.join(ledger, layout.LEDGER))
+    clients = _clients(config, examples, promised)
     schema = storage.read_schema(examples)
+    if public is not None:
+        _check_public(public, examples, schema, promised)
     sources = Sources(model, schema, public, clients, seed)
     with make_pipeline() as pipeline:
         transforms.build_variants(pipeline, config.all, sources, directory, report)
@@ -69,6 +75,38 @@ def compress(
     files.write_json(
         files.join(report, layout.COMPRESSION), compression_report(built, timed, failed)
     )
+
+
+def _check_public(public: str, examples: str, schema: Schema, ledger: dict[str, Any]) -> None:
+    if ledger["private"] and public.rstrip("/") == examples.rstrip("/"):
+        raise PrivacyError(
+            "the public data of the compressor are the clients' own examples, who were promised "
+            "privacy: no epsilon covers what is made with them. Connect public data, or none."
+        )
+    other = storage.read_schema(public)
+    given, wanted = _form(other), _form(schema)
+    if given != wanted:
+        names = sorted(
+            name for name in given.keys() | wanted if given.get(name) != wanted.get(name)
+        )
+        raise DataError(
+            f"the public data have other values than the clients' in {', '.join(names)}: another "
+            "type, shape, vocabulary or number of classes. State data.features and data.label "
+            "instead of leaving them to the data, and leave both out of public_data, or give the "
+            "same there."
+        )
+
+
+def _form(schema: Schema) -> dict[str, Any]:
+    """What of each feature and of the label the model's computation depends on."""
+    label = schema.label
+    return {
+        **{
+            name: (feature.dtype, tuple(feature.example_shape), feature.vocabulary)
+            for name, feature in schema.features.items()
+        },
+        "label": (schema.task, label.classes, label.names),
+    }
 
 
 def _clients(config: CompressConfig, examples: str, ledger: dict[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ import apache_beam as beam
 from privet.components.compress.sources import Sources
 from privet.components.compress.variant_config import VariantConfig
 from privet.components.shared import files
-from privet.components.shared.errors import ModelError
+from privet.components.shared.errors import ModelError, PrivetError
 
 
 def build_variants(
@@ -49,8 +49,11 @@ def _build_variant(config_json: str, sources: Sources, directory: str, report: s
     with tempfile.TemporaryDirectory() as folder:
         try:
             measured = variants.build_variant(config, sources, folder)
-        except ModelError as error:
-            measured = {"name": config.label, "failed": str(error)}
+        except Exception as error:  # the converter, its interpreter and tfmot raise many kinds
+            if isinstance(error, PrivetError) and not isinstance(error, ModelError):
+                raise  # of data that all variants share
+            kind = "" if isinstance(error, ModelError) else f"{type(error).__name__}: "
+            measured = {"name": config.label, "failed": f"{kind}{error}"}
             folder = f"{folder}/nothing"
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             name = path.relative_to(folder).as_posix()

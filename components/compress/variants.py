@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
+from privet.components.compress import latency
 from privet.components.compress.clustering import clustered
 from privet.components.compress.convert import (
     convert_fake_quantized,
@@ -70,6 +71,8 @@ def build_variant(config: VariantConfig, sources: Sources, directory: str) -> di
         model = clustered(model, config.clusters)
     model = rounded(model, config.quantization)
     tflite = _converted(model, config, sources)
+    # TFLite converts to operators for which it then has no kernel: better told here than later.
+    latency.prepared(tflite, synthetic_features(sources.schema, 1, sources.seed))()
     predict, problem = _predictor(model, tflite, config, sources)
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)

@@ -271,7 +271,8 @@ def models(evaluation: Facts | None) -> list[dict[str, Any]]:
 def variants(compression: Facts | None, selection: Facts | None) -> list[dict[str, Any]]:
     """The variants of the model, each with `served`, and what speaks for it and against it."""
     listed = (compression or {}).get("variants") or ()
-    chosen = (selection or {}).get("variant")
+    # Before there was a selection, the report of compression said it.
+    chosen = (selection or {}).get("variant") or (compression or {}).get("served")
     choices = {row.get("name"): row for row in (selection or {}).get("variants") or ()}
     return [
         {**choices.get(one.get("name"), {}), **one, "served": one.get("name") == chosen}

@@ -6,7 +6,11 @@ from typing import Any
 from privet.components.select.config import SelectConfig
 from privet.components.shared.errors import ModelError
 
-_SLACK = 1e-9  # a loss equal to its limit is within it, whatever the last bit says
+_SLACK = 1e-5
+"""Of the metric: what two engines' rounding may make of the same weights counts as no loss.
+
+Of a regression on large numbers it can exceed any limit, and nothing would be left to serve.
+"""
 
 _ORDER = {"smallest": "bytes_gzip", "fastest": "latency_us"}
 
@@ -34,7 +38,8 @@ def choose(
         value = evaluation["models"][variant["name"]]["overall"][metric]
         loss = trained - value if higher else value - trained
         problem = variant["not_servable_because"]
-        if problem is None and not loss <= config.within + _SLACK:  # also where it is not a number
+        limit = config.within + _SLACK * abs(trained)
+        if problem is None and not loss <= limit:  # also where it is not a number
             problem = f"its {metric} is worse by {loss:.4g}, {config.within:g} is allowed"
         rows.append(
             {

@@ -1,8 +1,10 @@
 """Reading the configuration file: what is accepted, and how mistakes are explained."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from privet.components.shared.errors import ConfigError
 from privet.pipeline.config import load_config
@@ -225,3 +227,38 @@ def test_the_clients_own_files_are_not_public(project):
     for pattern in (name, f"./{name}", "*" + name[-5:]):
         with pytest.raises(ConfigError, match=r"is one of the clients' in data\.files"):
             project.load(f"public_data.files='{pattern}'")
+
+
+def test_the_clients_files_of_any_span_are_not_public(project):
+    (pattern,) = project.load().data.files
+    spanned = Path(pattern).with_name("rows-3.csv")
+    spanned.write_bytes(Path(pattern).read_bytes())
+    spans = ("data.files=rows-{SPAN}.csv", "data.spans=true")
+    with pytest.raises(ConfigError, match=r"rows-3\.csv, which is one of the clients'"):
+        project.load(*spans, "public_data.files=rows-3.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "public"),
+    [
+        (
+            {"sql": {"url": "sqlite:///rows.db", "query": "SELECT * FROM rows"}},
+            {"sql": {"url": "sqlite:///rows.db", "query": "SELECT *  FROM rows\n"}},
+        ),
+        (
+            {"python": {"module_file": "rows.py"}},
+            {"python": {"module_file": "./rows.py", "function": "examples"}},
+        ),
+        ({"dataset": {"name": "emnist"}}, {"dataset": {"name": "emnist", "split": "test"}}),
+    ],
+)
+def test_the_clients_rows_from_elsewhere_are_not_public(project, data, public):
+    other = ["data.files=[]", f"data={_with_source(project, data)}"]
+    with pytest.raises(ConfigError, match=r"is that of the clients' in data\."):
+        project.load(*other, f"public_data={json.dumps(public)}")
+
+
+def _with_source(project, source):
+    rest = yaml.safe_load(project.config.read_text())["data"]
+    del rest["files"]
+    return json.dumps({**rest, **source})

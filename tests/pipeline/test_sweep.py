@@ -142,6 +142,16 @@ class TestSweeps:
         assert "has no guarantee" in without["no_total"]
         shutil.rmtree(root / copy.relative_to(root).parts[0] / copy.relative_to(root).parts[1])
 
+    def test_rounds_of_a_training_that_has_not_finished_are_told(self, place):
+        root = place.folder / "sweep"
+        assert "have not finished" not in spent_together(root)["note"]
+        journal = root / "points" / "stopped" / "train" / ("0" * 32) / "journal"
+        journal.mkdir(parents=True)
+        for name in ("name", "0000000001", "0000000002"):
+            (journal / name).touch()
+        assert spent_together(root)["note"].endswith("have not finished (2 of stopped).")
+        shutil.rmtree(root / "points" / "stopped")
+
     def test_what_decides_the_result_decides_what_is_finished(self, place):
         root = place.folder / "sweep"
         grid = GridConfig.from_mapping(GRID)
@@ -213,6 +223,28 @@ def test_every_point_is_checked_before_the_first_one_runs(project, grid, error, 
 def test_small_dense_model_needs_a_pruned_one_beside_it(project):
     with pytest.raises(ConfigError, match="dense_small: no point prunes"):
         plan(with_units(project), seeds=[0], dense_small={"argument": "units"})
+
+
+def test_weights_of_a_point_are_those_that_its_training_moves(project):
+    aware = {"train.quantization_aware": [None, {}]}
+    plain, rounding = plan(with_units(project), "model.arguments.units=2", grid=aware)
+    assert plain.weights == 2 * 2 + 2 + 2 * 3 + 3
+    assert rounding.weights > plain.weights  # by the ends of ranges
+
+
+def test_other_public_data_are_another_point(project):
+    public = project.config.with_name("public.csv")
+    (rows,) = project.load().data.files
+    public.write_bytes(Path(rows).read_bytes())
+
+    def inputs():
+        (one,) = plan(with_units(project), f"public_data.files={public}", seeds=[0])
+        return one.inputs
+
+    before = inputs()
+    assert inputs() == before
+    public.write_text(public.read_text() + public.read_text().splitlines()[-1] + "\n")
+    assert inputs() != before
 
 
 def test_wrong_grid_is_exit_code_2_and_starts_nothing(project, capsys):

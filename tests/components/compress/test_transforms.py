@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from privet.components.compress import run
+from privet.components.compress import run, variants
 from privet.components.compress.config import CompressConfig
 from privet.components.compress.latency import BATCHES
-from privet.components.shared import files
+from privet.components.shared import files, layout
 from privet.components.shared.errors import DataError, PrivacyError
+from privet.components.shared.fake_quant import initial_ranges
 from privet.components.shared.sparsity import share_of_zeros
 from privet.components.shared.synthetic import synthetic_features
 from privet.components.validate.config import InfraConfig
@@ -73,16 +75,28 @@ def compress(
         for number, part in enumerate(np.array_split(np.arange(40), 4))
     ]
 
-    def build(variants: list[dict[str, Any]], *, private: bool = True, public: bool = True) -> Path:
+    def build(
+        variants: list[dict[str, Any]],
+        *,
+        private: bool = True,
+        public: bool | str = True,
+        ranges: dict[str, list[float]] | None = None,
+    ) -> Path:
         place = tmp_path_factory.mktemp("compressed")
         stored = write_store(place / "store", schema, {"train": clients})
+        if public is True:
+            public = write_store(place / "public", schema, {"train": clients})
+        model = trained("convolutional")
+        if ranges is not None:
+            model = shutil.copytree(model, str(place / "model"))
+            files.write_json(files.join(model, layout.RANGES), ranges)
         files.write_json(str(place / "ledger" / "privacy_ledger.json"), {"private": private})
         run.compress(
             CompressConfig.from_mapping({"variants": variants}),
-            model=trained("convolutional"),
+            model=model,
             ledger=str(place / "ledger"),
             examples=stored,
-            public=stored if public else None,
+            public=stored if public == "clients" else public or None,
             seed=0,
             directory=str(place / "variants"),
             report=str(place / "report"),
@@ -200,3 +214,54 @@ def test_clients_without_privacy_may_calibrate(compress: Any) -> None:
 def test_public_data_that_are_not_connected_are_an_error(compress: Any) -> None:
     with pytest.raises(DataError, match="none are connected to the compressor"):
         compress([{"quantization": "int8", "ranges": "public"}], public=False)
+
+
+def test_examples_of_private_clients_are_not_public_by_being_connected_as_such(
+    compress: Any,
+) -> None:
+    with pytest.raises(PrivacyError, match="are the clients' own examples"):
+        compress([{"quantization": "float16"}], public="clients")
+
+
+def test_public_data_of_another_form_are_an_error(
+    compress: Any, kinds: Any, write_store: Any, tmp_path: Path
+) -> None:
+    other = write_store(tmp_path / "other", kinds["binary"].schema, {})
+    with pytest.raises(DataError, match="other values than the clients' in label, x:"):
+        compress([{"quantization": "float16"}], public=other)
+
+
+def test_ranges_that_clients_have_trained_are_read_as_training_writes_them(
+    compress: Any, kinds: Any, trained: Any
+) -> None:
+    model = tf.keras.models.load_model(trained("convolutional"), compile=False)
+    ranges = initial_ranges(model, kinds["convolutional"].schema, seed=0)
+    place = compress([{"quantization": "int8", "ranges": "trained"}], ranges=ranges)
+    report = files.read_json(str(place / "report" / "compression_report.json"))
+    assert report["failed"] == []
+    assert [entry["name"] for entry in report["variants"]] == ["float32", "int8"]
+    assert report["variants"][1]["data_used"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("part", "because"),
+    [("clustered", "ValueError: not clustered"), ("_converted", "ValueError: Model provided")],
+)
+def test_a_variant_that_fails_in_whatever_way_costs_no_other(
+    compress: Any, monkeypatch: pytest.MonkeyPatch, part: str, because: str
+) -> None:
+    real = getattr(variants, part)
+
+    def instead(model: Any, config: Any, *rest: Any) -> Any:
+        if part == "clustered":
+            raise ValueError("not clustered")
+        return b"what TFLite cannot run" if config.clusters else real(model, config, *rest)
+
+    monkeypatch.setattr(variants, part, instead)
+    place = compress([{"clusters": 4}, {"quantization": "float16"}])
+    report = files.read_json(str(place / "report" / "compression_report.json"))
+    assert [entry["name"] for entry in report["variants"]] == ["float32", "float16"]
+    (failed,) = report["failed"]
+    assert failed["name"] == "k4"
+    assert because in failed["because"]
+    assert not (place / "variants" / "k4").exists()

@@ -55,9 +55,16 @@ def test_headline_numbers_are_shown(private_run: RunFacts) -> None:
         "ε 3.99 of 4.00 allowed, δ = 10⁻⁵",
         "Accuracy, compressed 0.921 0.923 before compression",
         "3.1× smaller than float32",
+        "Served variant int8_weights Gzipped 1.1 kB Smaller than float32 3.1× One example 8.25 µs",
         "Training clients 200 1,437 examples; 30 rounds",
     ):
         assert words in text
+
+
+def test_run_of_before_there_was_a_choice_shows_what_it_served(private_run: RunFacts) -> None:
+    compression = {**(private_run.compression or {}), "schema": 1, "served": "float16"}
+    old = dataclasses.replace(private_run, compression=compression, selection=None)
+    assert "Served variant float16 Gzipped 2.1 kB Smaller" in readable(render(old))
 
 
 def test_ledger_is_shown_with_assumptions_and_what_is_not_covered(private_run: RunFacts) -> None:

@@ -102,6 +102,15 @@ def test_lower_is_better_for_errors() -> None:
     assert choose(SelectConfig(), evaluation, report)["variant"] == "k4"
 
 
+def test_rounding_of_large_numbers_is_no_loss() -> None:
+    evaluation, report = facts(float32=(2_500_000.0, 1000, 10.0, None))
+    evaluation["models"]["float"]["overall"]["accuracy"] = 2_499_999.0  # say, a mean error in yen
+    evaluation["higher_is_better"] = False
+    for variant in report["variants"][1:]:
+        variant["not_servable_because"] = "it is not asked about here"
+    assert choose(SelectConfig(), evaluation, report)["variant"] == "float32"
+
+
 def test_no_variant_that_is_good_enough_is_an_error_with_every_reason() -> None:
     with pytest.raises(ModelError, match=r"float32: its accuracy .* int8: .*Raise select\.within"):
         chosen(
