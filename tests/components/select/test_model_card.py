@@ -80,13 +80,13 @@ def test_card_states_use_data_privacy_quality_and_size() -> None:
         "holds for it.",
         "- The aggregator is trusted.",
         "- Evaluation on the eval clients.",
-        "| accuracy, all examples | 0.9000 | 0.8912 |",
-        "| accuracy, p10 over clients | 0.7500 | 0.7500 |",
+        "| accuracy | 0.9000 | 0.8912 |",
         "| `int8_weights` | 3,000 | 1,000 | 2.00 | 0.8912 | this model |",
         "| `k2` | 3,000 | 500 | 4.00 | 0.8912 | its accuracy is worse |",
     ):
         assert line in text.splitlines(), line
     assert "Not intended for" not in text
+    assert "0.75" not in text  # of single clients nothing leaves with the model
     assert "card.intended_use" not in text
 
 
