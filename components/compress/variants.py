@@ -6,6 +6,9 @@ What both serving engines answer with is made once: weights are rounded before e
 written, and where TFLite rounds activations too, the SavedModel is written from the TFLite file.
 """
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,8 @@ def build_variant(config: VariantConfig, sources: Sources, directory: str) -> di
         model = clustered(model, config.clusters)
     model = rounded(model, config.quantization)
     tflite = _converted(model, config, sources)
+    if config.quantization == "int16":
+        _check_in_own_process(tflite)
     # TFLite converts to operators for which it then has no kernel: better told here than later.
     latency.prepared(tflite, synthetic_features(sources.schema, 1, sources.seed))()
     predict, problem = _predictor(model, tflite, config, sources)
@@ -191,6 +196,41 @@ def _predictor(
             "allowed"
         )
     return predict, None
+
+
+_TRIAL = """
+import sys
+import numpy as np
+from tensorflow import lite
+interpreter = lite.Interpreter(model_path=sys.argv[1], num_threads=1)
+for examples in (1, 2):
+    for entry in interpreter.get_input_details():
+        interpreter.resize_tensor_input(entry["index"], (examples, *entry["shape"][1:]))
+    interpreter.allocate_tensors()
+    for entry in interpreter.get_input_details():
+        interpreter.set_tensor(entry["index"], np.zeros(entry["shape"], entry["dtype"]))
+    interpreter.invoke()
+"""
+
+
+def _check_in_own_process(tflite: bytes) -> None:
+    """Runs a file where it can do no harm.
+
+    The int16 kernels of TensorFlow 2.14 abort the process on operators that they cannot run, such
+    as a Dense layer on sequences: the whole run would end without a word.
+
+    Raises:
+      ModelError: the process ended in an error.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(tflite)
+        file.flush()
+        ran = subprocess.run([sys.executable, "-c", _TRIAL, file.name], capture_output=True)
+    if ran.returncode:
+        raise ModelError(
+            "TFLite cannot run the model with int16 activations: a trial ended with exit code "
+            f"{ran.returncode}. Leave the variant out, or set quantization: int8."
+        )
 
 
 def _data_used(config: VariantConfig) -> str:

@@ -13,8 +13,11 @@ import tensorflow as tf
 from privet.components.compress import run, variants
 from privet.components.compress.config import CompressConfig
 from privet.components.compress.latency import BATCHES
+from privet.components.compress.sources import Sources
+from privet.components.compress.variant_config import VariantConfig
+from privet.components.compress.variants import build_variant
 from privet.components.shared import files, layout
-from privet.components.shared.errors import DataError, PrivacyError
+from privet.components.shared.errors import DataError, ModelError, PrivacyError
 from privet.components.shared.fake_quant import initial_ranges
 from privet.components.shared.sparsity import share_of_zeros
 from privet.components.shared.synthetic import synthetic_features
@@ -194,6 +197,18 @@ def test_a_real_server_answers_alike_in_both_forms(built: Path, kinds: Any, name
     servable = str(built / "variants" / name)
     result = check_servable(servable, kinds["convolutional"].schema, InfraConfig(requests=4))
     assert result["blessed"], result
+
+
+def test_int16_that_would_abort_the_process_is_an_error(schema_of: Any, tmp_path: Path) -> None:
+    x = tf.keras.Input((8,), name="x")
+    series = tf.keras.layers.Reshape((2, 4))(x)
+    hidden = tf.keras.layers.Flatten()(tf.keras.layers.Dense(8, activation="relu")(series))
+    model = tf.keras.Model(x, tf.keras.layers.Dense(3)(hidden))
+    model.save(tmp_path / "model", include_optimizer=False, save_format="tf")
+    config = VariantConfig(quantization="int16", ranges="synthetic")
+    sources = Sources(str(tmp_path / "model"), schema_of({"x": 8}, 3))
+    with pytest.raises(ModelError, match="cannot run the model with int16 activations"):
+        build_variant(config, sources, str(tmp_path / "out"))
 
 
 def test_data_of_private_clients_are_refused_by_the_component_too(compress: Any) -> None:
