@@ -13,9 +13,10 @@ On the synthetic handwriting of examples/handwriting: 3,400 writers train, 600 a
 
 Every figure of a model has its `table`: a row for each variant with `bytes`, `bytes_gzip`,
 `ratio_gzip` (float32 of the same model over it), `accuracy` and its `change` from float32,
-`latency_us` at batch 1 and 32 on one thread, `load_ms` (a new interpreter, ready to run) and
-`peak_mib` (memory that loading and running both batches adds to a process). Ranges of activations
-are `public` where other writers, of another seed and other alphabets, are calibrated on.
+`latency_us` at batch 1 and 32 on one thread, `load_ms` (a new process' first interpreter, ready to
+run) and `memory_mib` (what loading and running both batches leaves resident, beside the file).
+Ranges of activations are `public` where they are measured on other writers, of another seed and
+with other alphabets.
 """
 
 import os
@@ -342,18 +343,18 @@ def loading(path: str) -> dict[str, float]:
     )
     return {
         "load_ms": round(statistics.median(milliseconds), 2),
-        "peak_mib": round(statistics.median(mebibytes), 1),
+        "memory_mib": round(statistics.median(mebibytes), 1),
     }
 
 
 _LOADING = """
-import json, resource, sys, time
+import json, sys, time
 import numpy as np
+import psutil
 from tensorflow import lite
 content = open(sys.argv[1], "rb").read()
-warm = lite.Interpreter(model_content=content)  # loads the libraries
-del warm
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+memory = psutil.Process().memory_info
+before = memory().rss
 started = time.perf_counter()
 interpreter = lite.Interpreter(model_content=content, num_threads=1)
 interpreter.allocate_tensors()
@@ -364,8 +365,7 @@ for batch in (1, 32):
     interpreter.allocate_tensors()
     interpreter.set_tensor(details["index"], np.zeros((batch, *details["shape"][1:]), "uint8"))
     interpreter.invoke()
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([1000 * seconds, (after - before) / 1024]))
+print(json.dumps([1000 * seconds, (memory().rss - before) / 2**20]))
 """
 
 
