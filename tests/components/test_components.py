@@ -27,6 +27,7 @@ ALL = (
     "FederatedTrainer",
     "ModelCompressor",
     "FederatedEvaluator",
+    "VariantSelector",
     "ModelValidator",
     "InfraValidator",
     "Pusher",

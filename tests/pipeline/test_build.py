@@ -15,9 +15,13 @@ EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*/config.yaml"))
 EDGES = {
     "ClientExampleGen": {},
     "FederatedTrainer": {"examples": "ClientExampleGen"},
-    "ModelCompressor": {"model": "FederatedTrainer", "examples": "ClientExampleGen"},
+    "ModelCompressor": {
+        "model": "FederatedTrainer",
+        "ledger": "FederatedTrainer",
+        "examples": "ClientExampleGen",
+    },
     "LastBlessedModel": {
-        "candidate": "ModelCompressor",
+        "candidates": "ModelCompressor",
         "servables": None,
         "blessings": None,
         "infra_blessings": None,
@@ -25,17 +29,25 @@ EDGES = {
     "FederatedEvaluator": {
         "examples": "ClientExampleGen",
         "model": "FederatedTrainer",
-        "servable": "ModelCompressor",
+        "variants": "ModelCompressor",
         "blessed": "LastBlessedModel",
     },
-    "ModelValidator": {
-        "servable": "ModelCompressor",
+    "VariantSelector": {
+        "variants": "ModelCompressor",
+        "report": "ModelCompressor",
         "evaluation": "FederatedEvaluator",
         "ledger": "FederatedTrainer",
+        "examples": "ClientExampleGen",
     },
-    "InfraValidator": {"servable": "ModelCompressor", "examples": "ClientExampleGen"},
+    "ModelValidator": {
+        "servable": "VariantSelector",
+        "evaluation": "FederatedEvaluator",
+        "selection": "VariantSelector",
+        "ledger": "FederatedTrainer",
+    },
+    "InfraValidator": {"servable": "VariantSelector", "examples": "ClientExampleGen"},
     "Pusher": {
-        "servable": "ModelCompressor",
+        "servable": "VariantSelector",
         "blessing": "ModelValidator",
         "infra_blessing": "InfraValidator",
     },
@@ -45,6 +57,7 @@ EDGES = {
         "history": "FederatedTrainer",
         "compression": "ModelCompressor",
         "evaluation": "FederatedEvaluator",
+        "selection": "VariantSelector",
         "blessing": "ModelValidator",
         "infra_blessing": "InfraValidator",
         "pushed": "Pusher",
@@ -115,7 +128,17 @@ def test_wrong_wiring_fails_at_build(project, tmp_path):
     config = project.load()
     examples = ClientExampleGen(config.data, str(tmp_path)).outputs["examples"]
     with pytest.raises(TypeError, match="FederatedModel"):
-        ModelCompressor(model=examples, examples=examples, config=config.compress)
+        ModelCompressor(examples, examples, examples, config.compress)
+
+
+def test_public_data_are_ingested_by_a_node_of_their_own(project, tmp_path):
+    public = project.folder / "public.csv"
+    public.write_text(project.rows.read_text())
+    nodes = compiled(project.load(f"public_data.files={public.name}"), Workdir.at(tmp_path))
+    (channel,) = nodes["ModelCompressor"].inputs.inputs["public"].channels
+    assert channel.producer_node_query.id == "PublicExampleGen"
+    (channel,) = nodes["FederatedTrainer"].inputs.inputs["examples"].channels
+    assert channel.producer_node_query.id == "ClientExampleGen"
 
 
 def test_beam_steps_never_look_for_another_runner(project, tmp_path):
