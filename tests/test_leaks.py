@@ -94,7 +94,7 @@ NOISED = "data.dp_statistics={epsilon: 1.0, delta: 1.0e-7, max_examples_per_clie
 RUNS = {"exact": ("train.engine=compiled",), "noised": ("train.engine=beam", NOISED)}
 
 STORE = "work/artifacts/ClientExampleGen/examples/1"
-REPORTS = "work/report.html", "work/artifacts/RunReporter/report/9/report.html"
+REPORTS = "work/report.html", "work/artifacts/RunReporter/report/10/report.html"
 COUNTS = {"client's examples", "examples of a label", "all examples"}
 TELLING: dict[str, dict[str, set[str]]] = {
     "exact": {

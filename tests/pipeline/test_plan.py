@@ -117,8 +117,9 @@ def test_traffic_of_a_training_that_prunes_is_the_mean_over_its_rounds() -> None
     config = load_config(TUTORIAL, ["train.rounds=2", *(f"train.pruning.{one}" for one in pruning)])
     plan = make_plan(config, Questions(traffic=True))
 
+    header = 12  # of a message
     kernels, biases = 784 * 200 + 200 * 200 + 200 * 10, 410
-    whole, pruned = 4 * (kernels + biases), 4 * (kernels // 2 + biases)
+    whole, pruned = (header + 4 * (part + biases) for part in (kernels, kernels // 2))
     assert plan["bytes_up_per_client_round"] == (whole + pruned) / 2
     assert plan["bytes_up_total"] == (whole + pruned) * 120
     assert plan["bytes_down_total"] == (whole + pruned + kernels // 8) * 120

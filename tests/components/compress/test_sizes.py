@@ -36,20 +36,15 @@ def test_folder_size_does_not_depend_on_times_or_owners(tmp_path: Path) -> None:
     assert directory_sizes(str(tmp_path / "one")) == directory_sizes(str(tmp_path / "other"))
 
 
-def test_report_has_ratios_to_float32_and_the_served_saved_model() -> None:
+def test_report_has_ratios_to_float32_times_and_failures() -> None:
     variants = [
-        {
-            "name": name,
-            "bytes": 2 * size,
-            "bytes_gzip": size,
-            "max_weight_error": 0.0,
-            "saved_model": {"bytes": 7 * size, "bytes_gzip": 3 * size},
-        }
-        for name, size in (("float32", 1000), ("int8_weights", 300))
+        {"name": name, "bytes": 2 * size, "bytes_gzip": size, "data_used": data}
+        for name, size, data in (("float32", 1000, "none"), ("int8", 300, "synthetic"))
     ]
-    report = compression_report(variants, "int8_weights")
+    times = {"float32": {"1": 2.0}, "int8": {"1": 1.0}}
+    report = compression_report(variants, times, [{"name": "int16", "failed": "no kernel"}])
 
     assert [variant["ratio_gzip"] for variant in report["variants"]] == [1.0, 3.3333]
-    assert report["served"] == "int8_weights"
-    assert report["data_used"] == "none"
-    assert report["saved_model"] == {"bytes": 2100, "bytes_gzip": 900}
+    assert [variant["latency_us"] for variant in report["variants"]] == [{"1": 2.0}, {"1": 1.0}]
+    assert report["data_used"] == "synthetic"  # the most telling of all
+    assert report["failed"] == [{"name": "int16", "because": "no kernel"}]

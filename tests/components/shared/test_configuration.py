@@ -135,7 +135,7 @@ train_configs = st.builds(
 )
 other_configs = st.sampled_from(
     [
-        CompressConfig(quantization="float16"),
+        CompressConfig.from_mapping({"variants": [{"quantization": "float16"}, {"clusters": 16}]}),
         PushConfig(directory="a b/ü"),
         InfraConfig(requests=3),
         GateConfig.from_mapping({"rules": [{"metric": "ledger.epsilon", "upper_bound": 4.0}]}),

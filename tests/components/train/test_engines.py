@@ -301,8 +301,8 @@ def wanted(make_engine: Any, stores: Any, train_config: Any) -> Callable[..., An
     ("model", "settings"),
     [("dense", name) for name in SETTINGS]
     + [(model, "fed_avg") for model in MODELS if model != "dense"]
-    + [("embedding", name) for name in ("fed_prox", "clipped gradients", "pruning")],
-    +[("rounding", "mime_lite")],
+    + [("embedding", name) for name in ("fed_prox", "clipped gradients", "pruning")]
+    + [("rounding", "mime_lite")],
 )
 def test_weights_are_those_of_tff(
     model: str,

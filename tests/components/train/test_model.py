@@ -1,9 +1,11 @@
 """Checks of the user's model, each with what to change."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -153,7 +155,20 @@ def test_wrappers_of_tfmot_are_refused_with_what_to_set(
         assert setting in str(error.value)
 
 
-def test_ranges_of_tfmot_stay_where_they_were_made_in_federated_training() -> None:
+@pytest.fixture
+def no_worker_left() -> Iterator[None]:
+    """Ends the worker that TFF's default runtime starts, which would stay until pytest ends."""
+    earlier = set(psutil.Process().children())
+    yield
+    for child in set(psutil.Process().children()) - earlier:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+            child.wait(10)
+
+
+def test_ranges_of_tfmot_stay_where_they_were_made_in_federated_training(
+    no_worker_left: None,
+) -> None:
     """The reason why they are refused: TFF runs, and aggregates the trainable weights alone."""
     import tensorflow_federated as tff
 

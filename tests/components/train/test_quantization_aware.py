@@ -40,7 +40,7 @@ def test_result_is_the_plain_model_with_ranges_beside_it(trained: Any) -> None:
 def test_ranges_are_counted_among_what_clients_send(trained: Any) -> None:
     traffic = trained.history
     assert traffic["parameters"] == 9 + 2 * 2
-    assert traffic["bytes"]["up_per_client_round"] == 4 * 13
+    assert traffic["bytes"]["up_per_client_round"] == 12 + 4 * 13  # a header, and values
 
 
 def test_curve_is_that_of_the_rounding_model(trained: Any) -> None:
