@@ -41,9 +41,8 @@ from utility import Target, check_ledger, population, public_population
 
 from privet.components.compress import run as compress_run
 from privet.components.compress.config import CompressConfig
-from privet.components.evaluate import models
 from privet.components.ingest.transforms import pipeline_of
-from privet.components.shared import files, layout, tasks
+from privet.components.shared import files, layout, predictors, tasks
 from privet.components.shared.storage import ClientStore
 from privet.components.train.config import TrainConfig
 from privet.components.train.pruning_config import PruningConfig
@@ -307,7 +306,7 @@ def tabled(
     images, labels = held_out(data.examples)
     for name, row in compressed(result, data, folder, variants).items():
         place = f"{folder}/variants/{name}"
-        predict = models.load_servable(place)
+        predict = predictors.load_servable(place)
         scores = np.concatenate([predict({"image": part}) for part in np.array_split(images, 64)])
         table[name] = {
             "bytes": row["bytes"],

@@ -43,7 +43,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes evaluation.json and per_client/."""
-        from privet.components.evaluate.models import servable_fits
+        from privet.components.shared.predictors import servable_fits
 
         examples = artifact_utils.get_single_uri(input_dict["examples"])
         schema = storage.read_schema(examples)

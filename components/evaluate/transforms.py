@@ -152,18 +152,18 @@ class _EvaluateClients(beam.DoFn):
         return self._set_apart.read(reference), client
 
     def _load(self) -> "_Loaded":
-        from privet.components.evaluate import models  # imports TensorFlow, in the worker
+        from privet.components.shared import predictors  # imports TensorFlow, in the worker
 
         schema, trained = self._store.schema, self._models.trained
-        predictors = {"float": models.load_keras(trained, schema)}
+        predict = {"float": predictors.load_keras(trained, schema)}
         for name, directory in self._models.servables.items():
-            predictors[name] = models.load_servable(directory)
+            predict[name] = predictors.load_servable(directory)
         if self._config is None:
-            return _Loaded(predictors, None)
+            return _Loaded(predict, None)
         from privet.components.evaluate.fine_tuning import load_personalize
 
         personalize = load_personalize(trained, schema, self._config, self._seed)
-        return _Loaded(predictors, personalize)
+        return _Loaded(predict, personalize)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -66,6 +66,12 @@ class FederatedEvaluation(Artifact):
     TYPE_NAME = "PrivetFederatedEvaluation"
 
 
+class PrivacyAudit(Artifact):
+    """audit.json: what attacks on the model find, beside what the ledger promises."""
+
+    TYPE_NAME = "PrivetPrivacyAudit"
+
+
 class ModelBlessing(Artifact):
     """blessing.json: the quality gate's verdict, rule by rule."""
 

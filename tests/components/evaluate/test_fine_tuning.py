@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from privet.components.evaluate.config import PersonalizationConfig
 from privet.components.evaluate.fine_tuning import load_personalize
-from privet.components.evaluate.models import load_keras
 from privet.components.evaluate.personalization import batches
 from privet.components.shared import tasks
+from privet.components.shared.predictors import load_keras
 from privet.components.shared.storage import ClientData
 from privet.components.validate.infra import sample_inputs
 

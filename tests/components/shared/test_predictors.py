@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privet.components.evaluate.models import load_keras, load_servable, servable_fits
+from privet.components.shared.predictors import load_keras, load_servable, servable_fits
 from privet.components.validate.infra import sample_inputs
 
 KINDS = ["convolutional", "embedding", "binary", "regression", "image", "text"]
