@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from privet.components.audit.config import AuditConfig
 from privet.components.compress.config import CompressConfig, clients_refused
 from privet.components.evaluate.config import EvaluateConfig
 from privet.components.ingest.config import SPAN, IngestConfig
@@ -115,8 +116,8 @@ class PipelineConfig(Config, frozen=True):
         without privacy.
       public_data: data of nobody in particular, which compression may look at: a source as in
         `data`, from which it takes features and label; none by default.
-      data, model, train, compress, evaluate, select, gate, infra, push, beam: one section per
-        step.
+      data, model, train, compress, evaluate, audit, select, gate, infra, push, beam: one section
+        per step.
       card: what the model's card says beside the facts of the run.
     """
 
@@ -130,6 +131,7 @@ class PipelineConfig(Config, frozen=True):
     public_data: IngestConfig | None = None
     compress: CompressConfig = CompressConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
     select: SelectConfig = SelectConfig()
     card: CardConfig = CardConfig()
     infra: InfraConfig = InfraConfig()

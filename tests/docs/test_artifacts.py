@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from privet.components.audit.canaries import Canaries
+from privet.components.audit.config import AuditConfig
+from privet.components.audit.findings import audit
+from privet.components.audit.membership import ClientLosses
 from privet.components.compress.report import compression_report
 from privet.components.compress.sizes import directory_sizes, file_sizes
 from privet.components.evaluate.config import PersonalizationConfig
@@ -242,6 +246,21 @@ def test_evaluation() -> None:
     assert_same_keys(examples(ARTIFACTS)["evaluation.json"], evaluated())
 
 
+def test_audit() -> None:
+    losses = ClientLosses([0.1, 0.2], [0.15, 0.3])
+    coins = np.array([True, True, False, False])
+    found = Canaries(coins, np.array([0.4, 0.3, 0.2, 0.35]), np.array([0.1, 0.2, 0.3, 0.4]), 0.01)
+    claimed = {"private": True, "epsilon": 4.0, "delta": 1e-5}
+    written = audit(losses, found, claimed, AuditConfig(), 0)
+    shown = examples(ARTIFACTS)["audit.json"]
+
+    assert_same_keys(shown, written)
+    assert (shown["note"], shown["canaries"]["lower_bound"]["source"]) == (
+        written["note"],
+        written["canaries"]["lower_bound"]["source"],
+    )
+
+
 def test_blessing() -> None:
     gate = GateConfig.from_mapping(
         {
@@ -320,6 +339,7 @@ def test_only_known_examples_are_shown() -> None:
         "variants/<name>.json",
         "selection.json",
         "evaluation.json",
+        "audit.json",
         "personalization in evaluation.json",
         "blessing.json",
     }
