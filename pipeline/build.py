@@ -4,6 +4,7 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata, pipeline
 from tfx.types.channel import Channel
 
+from privet.components.audit.component import PrivacyAuditor
 from privet.components.compress.component import ModelCompressor
 from privet.components.evaluate.component import FederatedEvaluator
 from privet.components.ingest.component import ClientExampleGen
@@ -65,6 +66,14 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         config.seed,
     )
     evaluation = evaluate.outputs["evaluation"]
+    audit = PrivacyAuditor(
+        examples,
+        train.outputs["model"],
+        ledger,
+        train.outputs["history"],
+        config.audit,
+        config.seed,
+    )
     select = VariantSelector(
         variants,
         compress.outputs["report"],
@@ -76,7 +85,9 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         config.card,
     )
     servable, selection = select.outputs["servable"], select.outputs["selection"]
-    gate = ModelValidator(servable, evaluation, selection, ledger, config.gate)
+    gate = ModelValidator(
+        servable, evaluation, selection, ledger, config.gate, audit.outputs["audit"]
+    )
     infra = InfraValidator(servable, examples, config.infra)
     push = Pusher(
         servable,
@@ -107,6 +118,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
             compress,
             last_blessed,
             evaluate,
+            audit,
             select,
             gate,
             infra,
@@ -140,6 +152,7 @@ ARTIFACTS = {
     "variants": ("ModelCompressor", "variants"),
     "compression": ("ModelCompressor", "report"),
     "evaluation": ("FederatedEvaluator", "evaluation"),
+    "audit": ("PrivacyAuditor", "audit"),
     "servable": ("VariantSelector", "servable"),
     "selection": ("VariantSelector", "selection"),
     "blessing": ("ModelValidator", "blessing"),

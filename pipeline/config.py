@@ -16,7 +16,7 @@ from privet.components.evaluate.config import EvaluateConfig
 from privet.components.ingest.config import SPAN, IngestConfig
 from privet.components.push.config import PushConfig
 from privet.components.select.config import CardConfig, SelectConfig
-from privet.components.shared import files
+from privet.components.shared import files, tasks
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.user_code import Argument
@@ -152,9 +152,18 @@ class PipelineConfig(Config, frozen=True):
             f"evaluate.personalization.share and data.split.personalization={set_apart} both say "
             "which part of its examples a client adapts to. Remove one of them",
         )
-        self.gate.check_metrics(self.data.label.task, personalized=personalization is not None)
+        self._check_gate()
         self.train.check_metrics(self.data.label.task)
         self._check_compression()
+
+    def _check_gate(self) -> None:
+        """Checks that every rule names a number that there will be."""
+        parts = {"membership": self.audit.membership}
+        self.gate.check_metrics(
+            tasks.metric_names(self.data.label.task),
+            personalized=self.evaluate.personalization is not None,
+            audited=[part for part, done in parts.items() if done],
+        )
 
     def _check_compression(self) -> None:
         """Checks that variants can be made, and without the data of private clients."""
