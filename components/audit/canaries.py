@@ -20,8 +20,8 @@ from privet.components.shared import files, layout
 from privet.components.shared.errors import PrivacyError, StoreError
 
 STATISTIC = "all_iterates"
-"""What guesses go by. It tells more than the final model does, and whoever saw what the rounds
-released could compute it. Fixed: choosing the better of the two would void the bound."""
+"""What guesses go by: whoever saw what the rounds released could compute it, and it finds a canary
+that was in few of them. Fixed: choosing the better of the two afterwards would void the bound."""
 
 _BINS = 20
 
