@@ -31,7 +31,7 @@ setup(
     package_dir={f"privet.{folder}": folder for folder in FOLDERS},
     package_data={
         **{f"privet.{folder}": ["py.typed"] for folder in FOLDERS},
-        "privet.components.report": ["*.html.jinja", "*.css"],
+        "privet.components.report": ["*.html.jinja", "*.css", "*.js"],
         "privet.components.select": ["*.md.jinja"],
     },
     entry_points={"console_scripts": ["privet = privet.pipeline.cli:main"]},

@@ -297,11 +297,13 @@ def test_run_json(tmp_path: Path) -> None:
         }
     )
     nodes = dict.fromkeys(build.NODES, outcome.Node())
-    written = outcome.summarize(config, Workdir.at(tmp_path), nodes)
-    (shown,) = examples(PIPELINE).values()
+    written = outcome.summarize(config, Workdir.at(tmp_path), nodes, outcome.Attempt("now"))
+    shown = examples(PIPELINE)["run.json"]
     assert shown.keys() == written.keys()
     assert_same_keys(shown["nodes"], written["nodes"])
     assert_same_keys(shown["headline"], written["headline"])
+    assert shown["versions"].keys() == written["versions"].keys()
+    assert shown["graph"].keys() == {*build.NODES, build.RESOLVER}
     assert shown["artifacts"].keys() == build.ARTIFACTS.keys()
     rows = set(re.findall(r"^\| `([^`]+)` \|.*\|$", PIPELINE.partition("## `run.json`")[2], re.M))
     headline = {f"headline.{name}" for name in written["headline"]}
