@@ -103,6 +103,7 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         history=train.outputs["history"],
         compression=compress.outputs["report"],
         evaluation=evaluation,
+        audit=audit.outputs["audit"],
         selection=selection,
         blessing=gate.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
