@@ -29,6 +29,8 @@ from privet.components.select.config import SelectConfig
 from privet.components.shared import artifacts, files, layout, storage
 from privet.components.shared.served import served_view
 from privet.components.train import accounting
+from privet.components.train.canaries import Canaries, canary_report
+from privet.components.train.canaries_config import CanariesConfig
 from privet.components.train.config import TrainConfig
 from privet.components.train.history import Round, training_history
 from privet.components.train.ledger import write_ledger
@@ -196,6 +198,17 @@ def test_history() -> None:
     assert_same_keys(examples(ARTIFACTS)["training_history.json"], written)
 
 
+def test_canaries() -> None:
+    draws = AllClients(200).draws
+    canaries = Canaries(CanariesConfig(count=3), draws, [(64, 10), (10,)])
+    nothing = [np.zeros((64, 10), np.float32), np.zeros(10, np.float32)]
+    scores = canaries.scores(canaries.initial(), nothing, ())
+    written = canary_report(
+        scores, private=True, norm=0.5, dimension=650, draws=draws, round_seconds=[1.0]
+    )
+    assert_same_keys(examples(ARTIFACTS)["canaries.json"], written)
+
+
 def test_compression_report(tmp_path: Path) -> None:
     shown = examples(ARTIFACTS)
     variant = shown["variants/<name>.json"]
@@ -337,6 +350,7 @@ def test_only_known_examples_are_shown() -> None:
         "privacy_ledger.json",
         "privacy_ledger.json without privacy",
         "training_history.json",
+        "canaries.json",
         "compression_report.json",
         "variants/<name>.json",
         "selection.json",
