@@ -158,7 +158,10 @@ class PipelineConfig(Config, frozen=True):
 
     def _check_gate(self) -> None:
         """Checks that every rule names a number that there will be."""
-        parts = {"membership": self.audit.membership}
+        parts = {
+            "membership": self.audit.membership,
+            "canaries": self.train.canaries is not None,
+        }
         self.gate.check_metrics(
             tasks.metric_names(self.data.label.task),
             personalized=self.evaluate.personalization is not None,
