@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privet.components.audit.canaries import Canaries
+from privet.components.audit.canaries import Canaries as AuditedCanaries
 from privet.components.audit.config import AuditConfig
 from privet.components.audit.findings import audit
 from privet.components.audit.membership import ClientLosses
@@ -262,7 +262,9 @@ def test_evaluation() -> None:
 def test_audit() -> None:
     losses = ClientLosses([0.1, 0.2], [0.15, 0.3])
     coins = np.array([True, True, False, False])
-    found = Canaries(coins, np.array([0.4, 0.3, 0.2, 0.35]), np.array([0.1, 0.2, 0.3, 0.4]), 0.01)
+    found = AuditedCanaries(
+        coins, np.array([0.4, 0.3, 0.2, 0.35]), np.array([0.1, 0.2, 0.3, 0.4]), 0.01
+    )
     claimed = {"private": True, "epsilon": 4.0, "delta": 1e-5}
     written = audit(losses, found, claimed, AuditConfig(), 0)
     shown = examples(ARTIFACTS)["audit.json"]
