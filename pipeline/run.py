@@ -7,11 +7,13 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.portable import runtime_parameter_utils
 
@@ -32,7 +34,13 @@ _BEAM_SUFFIX = re.compile(r" \[while running '[^']*'\]$")  # Beam adds the trans
 Say = Callable[[str], None]
 
 
-def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str, Any]:
+def run_pipeline(
+    config: PipelineConfig,
+    workdir: Workdir,
+    say: Say,
+    stores: Mapping[str, str] = MappingProxyType({}),
+    leave_out: Collection[str] = (),
+) -> dict[str, Any]:
     """Runs the pipeline to its end and writes run.json and report.html.
 
     Finished nodes of earlier runs are taken from the cache.
@@ -41,6 +49,7 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
       config: the checked configuration.
       workdir: where everything goes; locked for the time of the run.
       say: prints a line of progress.
+      stores, leave_out: as `create_pipeline` takes them.
 
     Returns:
       The content of run.json; its status is `succeeded` or `rejected`.
@@ -56,9 +65,11 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
         errors: Mapping[str, list[str]] = {}
         try:
             with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
-                failure, errors = _run(config, workdir, run_id, say)
+                pipeline = create_pipeline(config, workdir, stores, leave_out)
+                failure, errors = _run(pipeline, workdir, run_id, say)
         finally:  # an interrupted run says so, too
-            nodes = outcome.read_nodes(workdir, run_id)
+            found = outcome.read_nodes(workdir, run_id)
+            nodes = {name: node for name, node in found.items() if name not in leave_out}
             summary = outcome.summarize(config, workdir, nodes)
             failure = failure or _unfinished(nodes, errors, workdir)
             if failure:
@@ -66,9 +77,36 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
             outcome.write_run_json(workdir, summary)
         if failure:
             raise failure
-        report = Path(outcome.artifact_paths(nodes)["report"], layout.REPORT)
-        shutil.copyfile(report, workdir.report)
+        if (report := outcome.artifact_paths(nodes).get("report")) is None:
+            rebuild_report(workdir)
+        else:
+            shutil.copyfile(Path(report, layout.REPORT), workdir.report)
         return summary
+
+
+def run_node(
+    pipeline: tfx_pipeline.Pipeline, node: str, workdir: Workdir, say: Say
+) -> outcome.Node:
+    """Runs a pipeline of one node.
+
+    Args:
+      pipeline: with its metadata and artifacts in the work directory.
+      node: its name.
+      workdir: locked for the time of the run.
+      say: prints a line of progress.
+
+    Raises:
+      PipelineError, or what the node raised: it did not complete.
+    """
+    with workdir.locked():
+        run_id = datetime.datetime.now(datetime.UTC).isoformat()
+        with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
+            failure, errors = _run(pipeline, workdir, run_id, say)
+        done = outcome.read_nodes(workdir, run_id)[node]
+        failure = failure or _unfinished({node: done}, errors, workdir)
+    if failure:
+        raise failure
+    return done
 
 
 def rebuild_report(workdir: Workdir) -> Path:
@@ -91,16 +129,16 @@ def rebuild_report(workdir: Workdir) -> Path:
 
 
 def _run(
-    config: PipelineConfig, workdir: Workdir, run_id: str, say: Say
+    pipeline: tfx_pipeline.Pipeline, workdir: Workdir, run_id: str, say: Say
 ) -> tuple[PrivetError | None, Mapping[str, list[str]]]:
     """Runs all nodes; returns why one raised, if one did, and what each logged as an error."""
-    pipeline = compiler.Compiler().compile(create_pipeline(config, workdir))
+    compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
-        pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+        compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
     with _watched(workdir, run_id, say) as watcher, _without_arguments():
         try:
-            LocalDagRunner().run_with_ir(pipeline)
+            LocalDagRunner().run_with_ir(compiled)
         except Exception as error:
             logging.getLogger(__name__).exception("node %s failed", watcher.current)
             return _failure(watcher.current or "the pipeline", error, workdir), {}
