@@ -66,5 +66,6 @@ setup(
         "tensorflow-serving-api==2.14.1",
         "tqdm",
         "uvicorn",
+        "vl-convert-python",
     ],
 )

@@ -107,8 +107,8 @@ def small(data: Data, folder: str, quick: bool) -> list[dict[str, Any]]:
     of_one_shot, of_pruned = table["one_shot_sparse80_int8"], sparse["int8_weights"]
     gain = of_pruned["accuracy"] - of_one_shot["accuracy"]
     return [
-        *bars(name, table, "int8_weights", size=4.6, loss=0.005),
-        *bars(name, table, "k16", size=5.5, loss=0.03),
+        *bars(name, table, "int8_public", size=4.6, loss=0.005),
+        *bars(name, table, "k16_int8_weights", size=5.5, loss=0.03),
         with_table(accuracy(name, table["float32"]), table),
         with_table(accuracy(f"{name}, pruned to 80% in training", of_pruned), sparse),
         figure(

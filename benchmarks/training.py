@@ -137,7 +137,7 @@ def small_model(folder: str, quick: bool) -> list[dict[str, Any]]:
         programs, state = engine._programs, engine.initialize()
         for positions, blocks in cohorts:
             (total,) = (engine._work(programs.prepare(state), block) for block in blocks)
-            state, _ = programs.finish(engine._update, state, total, positions)
+            state, *_ = programs.finish(engine._update, state, total, positions)
 
     variants: dict[str, Callable[[], Any]] = {
         "compiled": lambda: compiled.run(rounds),

@@ -9,6 +9,7 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata, pipeline
 from tfx.types.channel import Channel
 
+from privet.components.audit.component import PrivacyAuditor
 from privet.components.compress.component import ModelCompressor
 from privet.components.evaluate.component import FederatedEvaluator
 from privet.components.ingest.component import ClientExampleGen
@@ -87,6 +88,14 @@ def create_pipeline(
         config.seed,
     )
     evaluation = evaluate.outputs["evaluation"]
+    audit = PrivacyAuditor(
+        examples,
+        train.outputs["model"],
+        ledger,
+        train.outputs["history"],
+        config.audit,
+        config.seed,
+    )
     select = VariantSelector(
         variants,
         compress.outputs["report"],
@@ -98,7 +107,9 @@ def create_pipeline(
         config.card,
     )
     servable, selection = select.outputs["servable"], select.outputs["selection"]
-    gate = ModelValidator(servable, evaluation, selection, ledger, config.gate)
+    gate = ModelValidator(
+        servable, evaluation, selection, ledger, config.gate, audit.outputs["audit"]
+    )
     infra = InfraValidator(servable, examples, config.infra)
     push = Pusher(
         servable,
@@ -114,6 +125,7 @@ def create_pipeline(
         history=train.outputs["history"],
         compression=compress.outputs["report"],
         evaluation=evaluation,
+        audit=audit.outputs["audit"],
         selection=selection,
         blessing=gate.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
@@ -126,6 +138,7 @@ def create_pipeline(
         compress,
         last_blessed,
         evaluate,
+        audit,
         select,
         gate,
         infra,
@@ -164,6 +177,7 @@ ARTIFACTS = {
     "variants": ("ModelCompressor", "variants"),
     "compression": ("ModelCompressor", "report"),
     "evaluation": ("FederatedEvaluator", "evaluation"),
+    "audit": ("PrivacyAuditor", "audit"),
     "servable": ("VariantSelector", "servable"),
     "selection": ("VariantSelector", "selection"),
     "blessing": ("ModelValidator", "blessing"),

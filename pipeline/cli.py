@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from privet.components.ingest.config import FORMATS
@@ -81,9 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--json", action="store_true", help="print sweep.json at the end")
     sweep.set_defaults(command=_sweep)
 
-    report = commands.add_parser("report", help="build report.html again and print its path")
-    report.add_argument("workdir", metavar="WORKDIR")
-    report.set_defaults(command=_report)
+    _add_report(commands)
 
     serve = commands.add_parser("serve", help="serve pushed models with TF Serving's APIs")
     server.add_arguments(serve)
@@ -102,6 +101,25 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_exchange(commands)
     return parser
+
+
+def _add_report(commands: Any) -> None:
+    """`report`."""
+    report = commands.add_parser(
+        "report", help="build report.html again, or compare two runs, and print the page's path"
+    )
+    which = report.add_mutually_exclusive_group(required=True)
+    which.add_argument("workdir", metavar="WORKDIR", nargs="?", help="whose last run to report")
+    which.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two WORKDIRs to set side by side"
+    )
+    report.add_argument(
+        "--output", metavar="FILE", help="the page of --compare (default: comparison.html)"
+    )
+    report.add_argument(
+        "--json", action="store_true", help="print the comparison as JSON in place of the path"
+    )
+    report.set_defaults(command=_report)
 
 
 def _add_plan(commands: Any) -> None:
@@ -270,10 +288,25 @@ def _compose(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from privet.pipeline.workdir import Workdir
 
-    workdir = Workdir.at(arguments.workdir)
+    if arguments.compare:
+        return _compare(arguments)
+    if arguments.output or arguments.json:
+        raise ConfigError("--output and --json go with --compare A B only")
     from privet.pipeline.run import rebuild_report
 
-    print(rebuild_report(workdir))
+    print(rebuild_report(Workdir.at(arguments.workdir)))
+    return EXIT_DONE
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """`report --compare`."""
+    from privet.pipeline.comparison import compare_runs, write_comparison
+    from privet.pipeline.workdir import Workdir
+
+    comparison = compare_runs(*(Workdir.at(one) for one in arguments.compare))
+    page = Path(arguments.output or "comparison.html").resolve()
+    write_comparison(page, comparison)
+    print(json.dumps(comparison, indent=2) if arguments.json else page)
     return EXIT_DONE
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from privet.components.audit.config import AuditConfig
 from privet.components.compress.config import CompressConfig, clients_refused
 from privet.components.evaluate.config import EvaluateConfig
 from privet.components.ingest.config import SPAN, IngestConfig
 from privet.components.push.config import PushConfig
 from privet.components.select.config import CardConfig, SelectConfig
-from privet.components.shared import files
+from privet.components.shared import files, tasks
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.user_code import Argument
@@ -115,8 +116,8 @@ class PipelineConfig(Config, frozen=True):
         without privacy.
       public_data: data of nobody in particular, which compression may look at: a source as in
         `data`, from which it takes features and label; none by default.
-      data, model, train, compress, evaluate, select, gate, infra, push, beam: one section per
-        step.
+      data, model, train, compress, evaluate, audit, select, gate, infra, push, beam: one section
+        per step.
       card: what the model's card says beside the facts of the run.
     """
 
@@ -130,6 +131,7 @@ class PipelineConfig(Config, frozen=True):
     public_data: IngestConfig | None = None
     compress: CompressConfig = CompressConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
     select: SelectConfig = SelectConfig()
     card: CardConfig = CardConfig()
     infra: InfraConfig = InfraConfig()
@@ -150,9 +152,21 @@ class PipelineConfig(Config, frozen=True):
             f"evaluate.personalization.share and data.split.personalization={set_apart} both say "
             "which part of its examples a client adapts to. Remove one of them",
         )
-        self.gate.check_metrics(self.data.label.task, personalized=personalization is not None)
+        self._check_gate()
         self.train.check_metrics(self.data.label.task)
         self._check_compression()
+
+    def _check_gate(self) -> None:
+        """Checks that every rule names a number that there will be."""
+        parts = {
+            "membership": self.audit.membership,
+            "canaries": self.train.canaries is not None,
+        }
+        self.gate.check_metrics(
+            tasks.metric_names(self.data.label.task),
+            personalized=self.evaluate.personalization is not None,
+            audited=[part for part, done in parts.items() if done],
+        )
 
     def _check_compression(self) -> None:
         """Checks that variants can be made, and without the data of private clients."""

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from privet.components.shared import files, layout
+from privet.components.shared.errors import StoreError
 from privet.pipeline.build import ARTIFACTS, NODES, RESOLVER
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.workdir import Workdir
@@ -25,6 +28,20 @@ STATES = {
     _State.CACHED: "complete",
     _State.CANCELED: "canceled",
 }
+
+_LIBRARIES = (
+    "privet",
+    "tensorflow",
+    "tensorflow-federated",
+    "tensorflow-privacy",
+    "tensorflow-model-optimization",
+    "dp-accounting",
+    "ml-pipelines-sdk",
+    "ml-metadata",
+    "apache-beam",
+    "pyarrow",
+    "numpy",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +61,21 @@ class Node:
     outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One run, as far as ML Metadata does not tell of it.
+
+    Attributes:
+      started: when, in ISO 8601; what ML Metadata calls the run.
+      graph: node -> the nodes that it takes from, in the order in which they run.
+      error: why it failed; None if it did not.
+    """
+
+    started: str
+    graph: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    error: str | None = None
+
+
 def read_nodes(workdir: Workdir, run_id: str) -> dict[str, Node]:
     """The nodes of a run as ML Metadata has them: all components in order, then resolvers.
 
@@ -54,12 +86,12 @@ def read_nodes(workdir: Workdir, run_id: str) -> dict[str, Node]:
     nodes = dict.fromkeys(NODES, Node())
     if not workdir.metadata.exists():
         return nodes
-    store = _open_store(workdir)
+    store = open_store(workdir)
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     if context is None:
         return nodes
     for execution in store.get_executions_by_context(context.id):
-        name = _node_name(store, execution)
+        name = node_name(store, execution)
         if name:
             milliseconds = execution.last_update_time_since_epoch - (
                 execution.create_time_since_epoch
@@ -83,7 +115,7 @@ def artifact_paths(nodes: Mapping[str, Node]) -> dict[str, str]:
 
 
 def summarize(
-    config: PipelineConfig, workdir: Workdir, nodes: Mapping[str, Node]
+    config: PipelineConfig, workdir: Workdir, nodes: Mapping[str, Node], attempt: Attempt
 ) -> dict[str, Any]:
     """The content of run.json.
 
@@ -91,12 +123,13 @@ def summarize(
       config: for the names.
       workdir: paths are relative to it.
       nodes: as `read_nodes` gives them. Without the Pusher the gate has the last word.
+      attempt: the run.
     """
     paths = artifact_paths(nodes)
     pushed = _read(paths, "pushed", layout.PUSHED)
     complete = all(node.state == "complete" for node in nodes.values())
     status = "failed"
-    if complete:
+    if complete and attempt.error is None:
         blessed = _read(paths, "blessing", layout.BLESSING)["blessed"]
         accepted = pushed["pushed"] if "pushed" in paths else blessed
         status = "succeeded" if accepted else "rejected"
@@ -105,14 +138,25 @@ def summarize(
         "name": config.name,
         "model_name": config.served_name,
         "status": status,
+        "started": attempt.started,
+        "error": attempt.error,
         "nodes": {
             name: {"state": node.state, "seconds": node.seconds, "cached": node.cached}
             for name, node in nodes.items()
             if name != RESOLVER
         },
+        "graph": {name: list(inputs) for name, inputs in attempt.graph.items()},
         "artifacts": {name: workdir.relative(path) for name, path in paths.items()},
         "headline": headline(paths),
         "pushed": workdir.relative(pushed["path"]) if pushed.get("pushed") else None,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Privet, Python and the libraries that a result depends on."""
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in _LIBRARIES
     }
 
 
@@ -152,18 +196,30 @@ def read_run_json(workdir: Workdir) -> dict[str, Any]:
     return json.loads(workdir.run_json.read_text(encoding="utf-8"))
 
 
+def read_last_run(workdir: Workdir) -> dict[str, Any]:
+    """Reads run.json of a work directory that a user has named.
+
+    Raises:
+      StoreError: there has been no run.
+    """
+    if not workdir.run_json.is_file():
+        raise StoreError(f"{workdir.root} holds no run.json. Run `privet run` with it first.")
+    return read_run_json(workdir)
+
+
 def _read(paths: Mapping[str, str], name: str, file: str) -> dict[str, Any]:
     return files.read_json(str(Path(paths[name], file))) if name in paths else {}
 
 
-def _open_store(workdir: Workdir) -> metadata_store.MetadataStore:
+def open_store(workdir: Workdir) -> metadata_store.MetadataStore:
+    """The ML Metadata store of a work directory."""
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(workdir.metadata)
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
     return metadata_store.MetadataStore(config)
 
 
-def _node_name(store: metadata_store.MetadataStore, execution: Any) -> str:
+def node_name(store: metadata_store.MetadataStore, execution: Any) -> str:
     """The node of an execution: TFX names the context <pipeline>.<node>."""
     try:
         contexts = store.get_contexts_by_execution(execution.id)

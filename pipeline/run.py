@@ -4,10 +4,9 @@ import contextlib
 import datetime
 import logging
 import re
-import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,13 +16,13 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.portable import runtime_parameter_utils
 
-from privet.components.report.facts import read_facts
-from privet.components.shared import layout
-from privet.components.shared.errors import PipelineError, PrivetError, StoreError
-from privet.pipeline import outcome
+from privet.components.shared import files
+from privet.components.shared.errors import PipelineError, PrivetError
+from privet.pipeline import config_file, outcome
 from privet.pipeline.build import RESOLVER, create_pipeline
 from privet.pipeline.config import PipelineConfig
 from privet.pipeline.console import NodeWatcher, redirect_noise
+from privet.pipeline.run_facts import write_report
 from privet.pipeline.workdir import Workdir
 from privet.pipeline.workers.processes import PROCESSES
 
@@ -41,7 +40,7 @@ def run_pipeline(
     stores: Mapping[str, str] = MappingProxyType({}),
     leave_out: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Runs the pipeline to its end and writes run.json and report.html.
+    """Runs the pipeline to its end and writes config.yaml, run.json and report.html.
 
     Finished nodes of earlier runs are taken from the cache.
 
@@ -55,32 +54,39 @@ def run_pipeline(
       The content of run.json; its status is `succeeded` or `rejected`.
 
     Raises:
-      PipelineError: a node failed; names it and the cause. run.json is written all the same.
+      PipelineError: a node failed; names it and the cause. run.json and report.html are written
+        all the same.
     """
     with workdir.locked():
         for stale in (workdir.run_json, workdir.report):  # of the run before
             stale.unlink(missing_ok=True)
+        files.write_bytes(str(workdir.config), config_file.write_text(config).encode())
         run_id = datetime.datetime.now(datetime.UTC).isoformat()
+        graph: dict[str, Sequence[str]] = {}
         failure: PrivetError | None = PipelineError("interrupted")
         errors: Mapping[str, list[str]] = {}
         try:
             with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
-                pipeline = create_pipeline(config, workdir, stores, leave_out)
+                built = create_pipeline(config, workdir, stores, leave_out)
+                pipeline = _compile(built, run_id)
+                graph |= _graph(pipeline)
                 failure, errors = _run(pipeline, workdir, run_id, say)
+        except PrivetError as error:  # of a component that refuses its settings
+            failure = error
+            raise
         finally:  # an interrupted run says so, too
             found = outcome.read_nodes(workdir, run_id)
             nodes = {name: node for name, node in found.items() if name not in leave_out}
-            summary = outcome.summarize(config, workdir, nodes)
             failure = failure or _unfinished(nodes, errors, workdir)
-            if failure:
-                summary["status"] = "failed"
+            told = config_file.without_secrets(str(failure), config) if failure else None
+            attempt = outcome.Attempt(run_id, graph, told)
+            summary = outcome.summarize(config, workdir, nodes, attempt)
             outcome.write_run_json(workdir, summary)
+            if failure:
+                _report_failure(workdir, summary)
         if failure:
             raise failure
-        if (report := outcome.artifact_paths(nodes).get("report")) is None:
-            rebuild_report(workdir)
-        else:
-            shutil.copyfile(Path(report, layout.REPORT), workdir.report)
+        write_report(workdir, summary)
         return summary
 
 
@@ -101,7 +107,7 @@ def run_node(
     with workdir.locked():
         run_id = datetime.datetime.now(datetime.UTC).isoformat()
         with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
-            failure, errors = _run(pipeline, workdir, run_id, say)
+            failure, errors = _run(_compile(pipeline, run_id), workdir, run_id, say)
         done = outcome.read_nodes(workdir, run_id)[node]
         failure = failure or _unfinished({node: done}, errors, workdir)
     if failure:
@@ -110,35 +116,45 @@ def run_node(
 
 
 def rebuild_report(workdir: Workdir) -> Path:
-    """Writes report.html again from the artifacts of the last run.
+    """Writes report.html again from ML Metadata and the artifacts of the last run.
 
     Raises:
       StoreError: there has been no run, or its artifacts are gone.
     """
-    from privet.components.report.page import render
-
-    if not workdir.run_json.is_file():
-        raise StoreError(f"{workdir.root} holds no run.json. Run `privet run` with it first.")
-    summary = outcome.read_run_json(workdir)
-    folders = {name: str(workdir.root / path) for name, path in summary["artifacts"].items()}
-    if not folders:
-        raise StoreError(f"the last run in {workdir.root} wrote no artifact, so nothing to report")
-    facts = read_facts(summary["name"], summary["model_name"], folders)
-    workdir.report.write_text(render(facts), encoding="utf-8")
+    write_report(workdir, outcome.read_last_run(workdir))
     return workdir.report
 
 
-def _run(
-    pipeline: tfx_pipeline.Pipeline, workdir: Workdir, run_id: str, say: Say
-) -> tuple[PrivetError | None, Mapping[str, list[str]]]:
-    """Runs all nodes; returns why one raised, if one did, and what each logged as an error."""
+def _report_failure(workdir: Workdir, summary: Mapping[str, Any]) -> None:
+    """Writes the report of a failed run; the failure is what people must hear of, come what may."""
+    try:
+        write_report(workdir, summary)
+    except Exception:
+        logging.getLogger(__name__).exception("the report of the failed run could not be written")
+
+
+def _compile(pipeline: tfx_pipeline.Pipeline, run_id: str) -> Any:
+    """The pipeline in TFX's own form, with the run's name."""
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
+    return compiled
+
+
+def _graph(pipeline: Any) -> dict[str, Sequence[str]]:
+    """Node -> the nodes that it takes from, in the order in which they run."""
+    nodes = [node.pipeline_node for node in pipeline.nodes]
+    return {node.node_info.id: list(node.upstream_nodes) for node in nodes}
+
+
+def _run(
+    pipeline: Any, workdir: Workdir, run_id: str, say: Say
+) -> tuple[PrivetError | None, Mapping[str, list[str]]]:
+    """Runs all nodes; returns why one raised, if one did, and what each logged as an error."""
     with _watched(workdir, run_id, say) as watcher, _without_arguments():
         try:
-            LocalDagRunner().run_with_ir(compiled)
+            LocalDagRunner().run_with_ir(pipeline)
         except Exception as error:
             logging.getLogger(__name__).exception("node %s failed", watcher.current)
             return _failure(watcher.current or "the pipeline", error, workdir), {}

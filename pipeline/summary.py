@@ -1,6 +1,7 @@
 """What the command line says at the end: a run or a plan in a few aligned lines."""
 
 import math
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,11 +48,7 @@ def run_lines(
         path = workdir.root / pushed
         lines += [
             ("pushed", shown_path(path)),
-            (
-                "serve",
-                f"{program()} serve --model_name={config.served_name} "
-                f"--model_base_path={shown_path(path.parent)}",
-            ),
+            ("serve", serve_command(config.served_name, path.parent)),
         ]
     else:
         lines.append(("rejected", f"nothing was pushed: {_refusals(summary, workdir)}"))
@@ -207,6 +204,21 @@ def shown_path(path: Path) -> str:
     """A path as one would type it here: relative if it is below the current folder."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def typed(path: Path) -> str:
+    """The same, quoted where a shell needs it."""
+    return shlex.quote(shown_path(path))
+
+
+def serve_command(model_name: str, versions: Path) -> str:
+    """What serves the newest version of a model.
+
+    Args:
+      model_name: to serve it by.
+      versions: the folder of its versions.
+    """
+    return f"{program()} serve --model_name={model_name} --model_base_path={typed(versions)}"
 
 
 def _ended_early(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:

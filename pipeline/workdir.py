@@ -77,6 +77,16 @@ class Workdir:
         """The outcome of the last run, for people."""
         return self.root / "report.html"
 
+    @property
+    def config(self) -> Path:
+        """The configuration of the last run, as it was resolved."""
+        return self.root / "config.yaml"
+
+    @property
+    def report_key(self) -> Path:
+        """The secret that reports hide exact client ids with."""
+        return self.root / "report_key"
+
     def serving(self, push: PushConfig) -> Path:
         """The directory that models are published in."""
         return self.root / push.directory

@@ -26,6 +26,7 @@ class RunReporterSpec(ComponentSpec):
         "history": ChannelParameter(type=artifacts.TrainingHistory),
         "compression": ChannelParameter(type=artifacts.CompressionReport),
         "evaluation": ChannelParameter(type=artifacts.FederatedEvaluation),
+        "audit": ChannelParameter(type=artifacts.PrivacyAudit, optional=True),
         "selection": ChannelParameter(type=artifacts.VariantSelection),
         "blessing": ChannelParameter(type=artifacts.ModelBlessing),
         "infra_blessing": ChannelParameter(type=artifacts.InfraBlessing),
@@ -46,7 +47,11 @@ class Executor(base_executor.BaseExecutor):
         """Writes report.html."""
         from privet.components.report.page import render
 
-        folders = {name: artifact_utils.get_single_uri(found) for name, found in input_dict.items()}
+        folders = {
+            name: artifact_utils.get_single_uri(found)
+            for name, found in input_dict.items()
+            if found  # what is optional may be absent
+        }
         facts = read_facts(exec_properties["name"], exec_properties["model_name"], folders)
         report = artifact_utils.get_single_uri(output_dict["report"])
         files.write_bytes(files.join(report, layout.REPORT), render(facts).encode())

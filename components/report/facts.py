@@ -14,6 +14,7 @@ _FILES = {  # field of RunFacts -> (input of RunReporter, the artifact's file)
     "history": ("history", layout.HISTORY),
     "compression": ("compression", layout.COMPRESSION),
     "evaluation": ("evaluation", layout.EVALUATION),
+    "audit": ("audit", layout.AUDIT),
     "selection": ("selection", layout.SELECTION),
     "verdict": ("blessing", layout.BLESSING),
     "infra": ("infra_blessing", layout.INFRA_BLESSING),

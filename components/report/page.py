@@ -1,6 +1,6 @@
 """The run's report as one self-contained HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -36,6 +36,9 @@ class RunFacts:
     verdict: Facts | None = None  # validate: the quality gate's rules
     infra: Facts | None = None  # validate: what a real server answered
     pushed: Facts | None = None  # push: where the model went
+    audit: Facts | None = None  # audit: what attacks on the model found
+    run: Facts | None = None  # ML Metadata: nodes, lineage, configuration, versions, commands
+    worst_clients: Sequence[Facts] | None = None  # evaluate: who fares worst, by hidden ids
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,10 @@ def privacy_banner(ledger: Facts | None) -> Banner | None:
 
 
 def run_banner(facts: RunFacts) -> Banner:
-    """How the run ended: pushed, rejected (and by what), or not finished (and what is missing)."""
+    """How the run ended: failed, pushed, rejected (by what), or not finished (what is missing)."""
+    error = (facts.run or {}).get("error")
+    if error:
+        return Banner("bad", "Failed", str(error))
     refused = refusals(facts)
     pushed = facts.pushed or {}
     if pushed.get("pushed"):

@@ -1,10 +1,12 @@
 """Clip, sum, noise: the tensorflow_privacy query that every engine aggregates with."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dp_accounting
+import numpy as np
 import tensorflow as tf
 import tensorflow_privacy
 
@@ -281,6 +283,27 @@ def build_query(
     kind = RoundedGaussianSumQuery if rounded else BoundedGaussianSumQuery
     fixed = kind(l2_norm_clip=clip_norm, stddev=clip_norm * noise_multiplier)
     return MeanQuery(fixed, denominator, correlation)
+
+
+def clip_place(query: MeanQuery) -> int:
+    """Which leaf of the query's global state is the clip norm in force."""
+    state = query.initial_global_state()
+    places = tf.nest.pack_sequence_as(state, range(len(tf.nest.flatten(state))))
+    first: int = tf.nest.flatten(query.derive_sample_params(places))[0]
+    return first
+
+
+def clipped_value(clip_norm: float, coordinates: int, dtype: np.dtype[Any]) -> np.number[Any]:
+    """What a record of so many equal values, clipped, adds to each of their sums.
+
+    Args:
+      clip_norm: that the record is scaled down to.
+      coordinates: with values that are not zero; at least one.
+      dtype: of the sums: float32, or whole numbers, as RoundedGaussianSumQuery adds them up.
+    """
+    if np.issubdtype(dtype, np.integer):
+        return np.int64((1 - 2.0**-28) * _UNITS / math.sqrt(coordinates))
+    return np.float32(clip_norm / math.sqrt(coordinates))
 
 
 def build_aggregator(

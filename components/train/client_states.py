@@ -13,7 +13,8 @@ import numpy as np
 from privet.components.shared import files
 from privet.components.shared.errors import StoreError
 from privet.components.train.blocks import Block
-from privet.components.train.round import NOBODY, Partial, Programs
+from privet.components.train.round import Programs
+from privet.components.train.round_values import NOBODY, Partial
 
 _NAME = re.compile(r"(?P<position>\d+)-(?P<number>\d+)")
 

@@ -74,6 +74,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         ledger.private = int(result.ledger["private"])
         history = artifact_utils.get_single_uri(output_dict["history"])
         write_history(history, result.history)
+        if result.canaries is not None:
+            files.write_json(files.join(history, layout.CANARIES), result.canaries)
         model = artifact_utils.get_single_uri(output_dict["model"])
         result.model.save(model, include_optimizer=False, save_format="tf")
         if result.ranges is not None:

@@ -6,63 +6,14 @@ from typing import Literal
 from privet.components.shared import tasks
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.schema import Task
+from privet.components.train.canaries_config import CanariesConfig
+from privet.components.train.early_stop_config import EarlyStopConfig
 from privet.components.train.optimizer_config import OptimizerConfig, ScheduleConfig
 from privet.components.train.participation_config import AsynchronousConfig, SimulationConfig
-from privet.components.train.privacy_config import PrivacyConfig, SamplingConfig
+from privet.components.train.privacy_config import SUMS, PrivacyConfig, SamplingConfig
 from privet.components.train.pruning_config import PruningConfig
 from privet.components.train.quantization_aware_config import QuantizationAwareConfig
-
-
-class RobustConfig(Config, frozen=True):
-    """An aggregate that a few arbitrary updates cannot move far, in place of the mean.
-
-    Attributes:
-      kind: `median` or `trimmed_mean`, of each weight by itself (Yin et al., 2018, "Byzantine-
-        Robust Distributed Learning"), or `norm_filter`: the mean of the updates that are not far
-        longer than the median one.
-      trim: fraction of the clients that trimmed_mean leaves out at either end.
-      largest_norm: norm above which norm_filter leaves an update out, in units of the cohort's
-        median norm.
-    """
-
-    kind: Literal["median", "trimmed_mean", "norm_filter"]
-    trim: float | None = None
-    largest_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, kind in (("trim", "trimmed_mean"), ("largest_norm", "norm_filter")):
-            given = getattr(self, name) is not None
-            check(given == (self.kind == kind), f"{name} is for kind={kind}, which needs it")
-        check(
-            self.trim is None or 0 < self.trim < 0.5,
-            f"trim={self.trim} must lie between 0 and 0.5",
-        )
-        check(
-            self.largest_norm is None or 1 < self.largest_norm < math.inf,
-            f"largest_norm={self.largest_norm} must be > 1 (typical: 3)",
-        )
-
-
-class EarlyStopConfig(Config, frozen=True):
-    """Ends training when the global model no longer improves on the eval clients.
-
-    Attributes:
-      metric: accuracy (higher is better), loss or mae (lower is better).
-      patience: evaluations without an improvement after which training ends.
-      min_improvement: what a value must be better by than the best before it to count as one.
-    """
-
-    metric: Literal["accuracy", "loss", "mae"]
-    patience: int = 5
-    min_improvement: float = 0.0
-
-    def __post_init__(self) -> None:
-        check(self.patience >= 1, f"patience={self.patience} must be >= 1")
-        check(
-            0 <= self.min_improvement < math.inf,
-            f"min_improvement={self.min_improvement} must be >= 0 and finite",
-        )
-
+from privet.components.train.robust_config import RobustConfig
 
 ADAPTIVE = {"fed_adam": "adam", "fed_yogi": "yogi", "fed_adagrad": "adagrad"}
 """Algorithm -> the server's optimizer that it is named after (Reddi et al., 2021)."""
@@ -101,6 +52,7 @@ class TrainConfig(Config, frozen=True):
         are then measured. Refused with privacy: how long a message is tells about the client.
       quantization_aware: training that rounds as the int8 model will, with ranges of activations
         that train; see QuantizationAwareConfig.
+      canaries: synthetic clients that are put into training to audit it; see CanariesConfig.
       simulation: clients that drop out or are late.
       asynchronous: buffered asynchronous rounds, in place of cohorts by `sampling`.
       engine: `compiled` (one program per block of clients, in this process), `beam` (the same
@@ -145,6 +97,7 @@ class TrainConfig(Config, frozen=True):
     update_rotation: Literal["hadamard"] | None = None
     update_code: Literal["deflate"] | None = None
     quantization_aware: QuantizationAwareConfig | None = None
+    canaries: CanariesConfig | None = None
     simulation: SimulationConfig = SimulationConfig()
     asynchronous: AsynchronousConfig | None = None
     engine: Literal["auto", "compiled", "beam", "tff"] = "auto"
@@ -183,6 +136,7 @@ class TrainConfig(Config, frozen=True):
         self._check_compression()
         self._check_privacy()
         self._check_simulation()
+        self._check_canaries()
         self._check_engine()
 
     def _check_algorithm(self) -> None:
@@ -361,6 +315,40 @@ class TrainConfig(Config, frozen=True):
                 "asynchronous and simulation.late_rate are for means of updates: leave out "
                 f"robust_aggregation, and set algorithm: fed_avg in place of {self.algorithm}",
             )
+
+    def _check_canaries(self) -> None:
+        canaries, mechanism = self.canaries, self.privacy.mechanism
+        if canaries is None:
+            return
+        check(
+            mechanism in ("none", *SUMS),
+            f"canaries are added to the sum that the server noises, of which mechanism={mechanism} "
+            f"has none. Leave them out, or set privacy.mechanism: {', '.join(SUMS)} or none",
+        )
+        check(
+            canaries.norm is None or mechanism == "none",
+            f"canaries.norm={canaries.norm} is for mechanism=none: with privacy a canary has the "
+            "clip norm. Leave it out",
+        )
+        check(
+            self.algorithm not in ("mime_lite", "scaffold") and self.robust_aggregation is None,
+            f"canaries are added to a sum of updates: leave out robust_aggregation, and set "
+            f"algorithm: fed_avg in place of {self.algorithm}",
+        )
+        check(
+            self.weight_by == "client",
+            "a canary has no examples that weight_by=examples could count. Set weight_by: client",
+        )
+        check(
+            self.asynchronous is None,
+            "canaries take part as `sampling` draws clients, which asynchronous does without. "
+            "Leave one of the two out",
+        )
+        check(
+            self.engine != "tff",
+            "engine=tff gives nobody access to its sums, which canaries are added to. Set engine: "
+            "compiled or beam",
+        )
 
     def _check_engine(self) -> None:
         if self.engine != "tff":

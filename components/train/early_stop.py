@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from privet.components.shared import tasks
-from privet.components.train.config import EarlyStopConfig
+from privet.components.train.early_stop_config import EarlyStopConfig
 
 
 def has_stalled(config: EarlyStopConfig | None, values: Sequence[float]) -> bool:

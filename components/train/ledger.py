@@ -37,7 +37,8 @@ _CLIENTS_AS_SUCH = (
 )
 _TIMES = (
     "How long the run and, where cohorts are no secret, its rounds took (training_history.json, "
-    "run.json): that goes with how many examples clients have."
+    "run.json; canaries.json has all rounds together): that goes with how many examples clients "
+    "have."
 )
 _NUMBER_OF_CLIENTS = "The number of training clients, which is treated as public."
 NOT_COVERED = (
@@ -88,6 +89,12 @@ _CANDIDATES = (
     "{} runs like this one are charged, from which this one may have been chosen: none of the "
     "others spent more."
 )
+_CANARIES = (
+    "{} canaries (train.canaries), each included by a fair coin, are made of chance alone and were "
+    "added to sums before their noise. They are the same whatever clients hold, and change neither "
+    "the chance of clients to be drawn nor what sums are divided by. What is told of them "
+    "(canaries.json) is computed from noised sums and from chance."
+)
 STATISTICS_ASSUMPTIONS = (
     "Noised statistics: a client is in one split only, and which of its rows are kept does not "
     "depend on other clients' rows. Their noise comes from the operating system's generator and "
@@ -119,6 +126,7 @@ def write_ledger(
     statistics: Mapping[str, Any] | None = None,
     rounds_of_others: int = 0,
     population_budget: Mapping[str, Any] | None = None,
+    canaries: int = 0,
 ) -> dict[str, Any]:
     """The content of privacy_ledger.json.
 
@@ -137,6 +145,7 @@ def write_ledger(
       statistics: the content of statistics.json; None where there is none.
       rounds_of_others: noised rounds that other runs have started in the same work directory.
       population_budget: what PopulationBudget.settle gives; None where there is none.
+      canaries: how many synthetic clients there were, included or not.
     """
     released = statistics if statistics and statistics.get("private") is True else None
     common: dict[str, Any] = {
@@ -181,6 +190,7 @@ def write_ledger(
         }
     )
     assumptions = _assumptions(config, accountant)
+    assumptions += [_CANARIES.format(canaries)] if canaries else ()
     assumptions += STATISTICS_ASSUMPTIONS if released else ()
     assumptions += PUBLIC_EVAL_ASSUMPTIONS if public_eval else ()
     assumptions += EARLY_STOP_ASSUMPTIONS if ended_by == "early_stop" else ()

@@ -14,6 +14,7 @@ from privet.components.shared.errors import ConfigError, ModelError, PrivacyErro
 from privet.components.shared.privacy_loss import NOTHING
 from privet.components.shared.sparsity import share_of_zeros
 from privet.components.train.accounting import Accountant, joint_noise_multiplier
+from privet.components.train.canaries import CanaryScores
 from privet.components.train.checkpoint import Checkpoint, Checkpoints
 from privet.components.train.config import TrainConfig
 from privet.components.train.early_stop import has_stalled
@@ -36,6 +37,7 @@ class Trained:
       rounds_allowed: how many would have been counted without early stopping.
       ended_by: what ended training.
       sent: messages of clients and their bytes, int64 [2]; None where they are not measured.
+      canaries: what the rounds tell of them; None where there are none.
     """
 
     weights: list[np.ndarray]
@@ -43,6 +45,7 @@ class Trained:
     rounds_allowed: int
     ended_by: Literal["rounds", "budget", "early_stop"]
     sent: np.ndarray | None = None
+    canaries: CanaryScores | None = None
 
 
 def train(
@@ -152,7 +155,7 @@ def train(
             evaluation=rounds[-1].evaluation or (evaluate(weights) if every else None),
         )
     reason, sent = _reason(len(rounds), end, config.rounds), engine.sent(states[-1])
-    return Trained(weights, rounds, allowed, reason, sent)
+    return Trained(weights, rounds, allowed, reason, sent, engine.canaries(states[-1]))
 
 
 class _Reading(NamedTuple):

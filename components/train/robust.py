@@ -6,7 +6,7 @@ far one client moves them is not known.
 
 import numpy as np
 
-from privet.components.train.config import RobustConfig
+from privet.components.train.robust_config import RobustConfig
 
 _COLUMNS = 1 << 16  # at a time, so that sorting needs no second copy of all updates
 

@@ -3,7 +3,7 @@
     prepared = programs.prepare(state)               what clients need
     partial = work(prepared, block)                  train every client of a block, clip, add up
     partial = merge(partial, partial)                partial sums, in any grouping
-    state, event = programs.finish(update, state, partial, cohort)    noise, server optimizer
+    state, event, _ = programs.finish(update, state, partial, cohort)    noise, server optimizer
 
 Engines differ only in who calls them. The parts are TFF's and tensorflow_privacy's: the model is a
 tff.learning.models.FunctionalModel, optimizers are tff.learning.optimizers, and clip, sum and noise
@@ -24,7 +24,8 @@ from privet.components.shared.errors import ModelError
 from privet.components.shared.keras_models import input_specs, label_dtype
 from privet.components.shared.schema import Schema
 from privet.components.shared.sparsity import masked
-from privet.components.train.aggregation import MeanQuery
+from privet.components.train import masking
+from privet.components.train.aggregation import MeanQuery, clip_place
 from privet.components.train.algorithms import (
     build_server_optimizer,
     learning_rate,
@@ -59,6 +60,7 @@ from privet.components.train.noise import (
 from privet.components.train.programs import Arrays, Call, Program, build_program
 from privet.components.train.pruning import masks_after
 from privet.components.train.robust import robust_mean
+from privet.components.train.round_values import NOBODY, Partial, ServerState
 from privet.components.train.server_update import (
     ServerTensors,
     initial_algorithm,
@@ -67,73 +69,19 @@ from privet.components.train.server_update import (
 )
 
 
-class ServerState(NamedTuple):
-    """What the server keeps between rounds, as plain arrays.
+class Finished(NamedTuple):
+    """A round that is over.
 
     Attributes:
-      weights: the global model's trainable weights, in Keras' order.
-      optimizer: the server optimizer's state.
-      query: the DPQuery's global state: clip norm, noise.
-      algorithm: of mime_lite the clients' optimizer state, of scaffold the mean control variate.
-      noise: what is kept of the noise of earlier rounds, for noise that is correlated. It never
-        leaves the server: with it one could take noise away.
-      noise_rounds: since that noise began.
-      rounds: that led here, of which the learning rates are a function.
-      visited: where clients keep something, int32 [population]: the round in which each of them
-        last wrote it, 0 for none.
-      masks: where training prunes, of each of the weights: False for those that stay 0.
-      sent: where the bytes of messages are measured, all that led here.
+      state: after it.
+      event: the mechanism that was applied.
+      mean: the mean update that the server's optimizer was given, noised in a private run; only
+        where canaries are looked for in it, else ().
     """
 
-    weights: Arrays
-    optimizer: Arrays
-    query: Arrays
-    algorithm: Arrays
-    noise: Arrays = ()
-    noise_rounds: int = 0
-    rounds: int = 0
-    visited: np.ndarray | None = None
-    masks: Arrays = ()
-    sent: np.ndarray | None = None
-
-    @property
-    def arrays(self) -> Arrays:
-        """What the update changes."""
-        return (*self.weights, *self.optimizer, *self.query, *self.algorithm, *self.noise)
-
-
-class Partial(NamedTuple):
-    """What some clients of a round add up to.
-
-    Attributes:
-      total: the leaves of a client_update.Total.
-      rows: float32 [clients, weights], what has to be known of each client; else [clients, 0].
-      sent: what the clients have sent, where it is measured.
-    """
-
-    total: Arrays
-    rows: np.ndarray
-    sent: np.ndarray = NOTHING_SENT
-
-    def discounted(self, factor: float) -> "Partial":
-        """The same updates at so much of their size."""
-        *updates, weight = self.total
-        updates = [np.asarray(factor * part, part.dtype) for part in updates]
-        return Partial((*updates, weight), self.rows, self.sent)
-
-
-NOBODY = Partial((), np.zeros((0, 0), np.float32))
-"""What no client adds up to, in whatever form."""
-
-
-def merge(one: Partial, other: Partial) -> Partial:
-    """Partial sums added up: what DPQuery.merge_sample_states does for sums."""
-    if not (one.total and other.total):
-        return one if one.total else other
-    total = tuple(a + b for a, b in zip(one.total, other.total, strict=True))
-    rows = [part.rows for part in (one, other) if part.rows.size]
-    together = np.concatenate(rows) if len(rows) > 1 else (rows or [one.rows])[0]
-    return Partial(total, together, one.sent + other.sent)
+    state: ServerState
+    event: dp_accounting.DpEvent
+    mean: Arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +96,12 @@ class Programs:
       work: (prepared, block, noise seeds) -> total, rows.
       work_xla: the same, compiled by XLA; it wants padded blocks. None where clients add noise,
         which XLA would draw as other numbers: one could not see that the two agree.
-      update: (state, total, learning rate, seeds and weights of the noise) -> state and numbers of
-        the event.
+      update: (state, total, learning rate, seeds and weights of the noise) -> state, numbers of
+        the event and, with canaries, the mean update.
       event: the structure of the event.
       correlation: of the noise over rounds, if there is any.
       client_noise: what clients noise, if they do.
+      clip_place: where the clip norm in force is in the query's state, if there is any.
     """
 
     config: TrainConfig
@@ -165,6 +114,7 @@ class Programs:
     event: Any
     correlation: CorrelatedNoise | None
     client_noise: Kind | None
+    clip_place: int | None
 
     @property
     def row_bytes(self) -> int:
@@ -197,8 +147,8 @@ class Programs:
 
     def finish(
         self, update: Call, state: ServerState, partial: Partial, cohort: np.ndarray
-    ) -> tuple[ServerState, dp_accounting.DpEvent]:
-        """State and event after a round, by the loaded `update`.
+    ) -> Finished:
+        """The end of a round, by the loaded `update`.
 
         The noise of each tensor has a seed of 128 bits from the operating system, whatever else is
         seeded.
@@ -228,14 +178,19 @@ class Programs:
             noise_rounds=state.noise_rounds + 1,
             rounds=state.rounds + 1,
         )
-        numbers = [float(number) for number in taken]
+        numbers = itertools.islice(taken, len(tf.nest.flatten(self.event)))
+        event = tf.nest.pack_sequence_as(self.event, [float(number) for number in numbers])
         if state.visited is not None:
             visited = state.visited.copy()
             visited[cohort] = after.rounds
             after = after._replace(visited=visited)
         if state.sent is not None:
             after = after._replace(sent=state.sent + partial.sent)
-        return pruned(config, after), tf.nest.pack_sequence_as(self.event, numbers)
+        return Finished(pruned(config, after), event, tuple(taken))
+
+    def clip_norm(self, state: ServerState) -> float | None:
+        """The L2 norm that updates of the coming round are scaled down to, if they are."""
+        return None if self.clip_place is None else float(state.query[self.clip_place])
 
     def begin_stretch(self, state: ServerState) -> ServerState:
         """The state with nothing left of noise that is correlated over rounds."""
@@ -325,16 +280,20 @@ def build_programs(
         masks: Any,
     ) -> Any:
         if mean is None or client_noise == "example":
-            return plain_update(config, query, state, total, rate, population, masks)
-        if isinstance(mean, ClientNoiseQuery):
-            result, _, event = mean.get_noised_result(total.updates, state.query)
-            return server_step(config, state, result, rate, None, masks), event
-        sums = tf.nest.flatten(total.updates)
-        noises, kept_noise = draw_noise(sums, seeds, state.noise, weights)
-        with mean.noised_by(noises):
-            result, mechanism, event = mean.get_noised_result(total.updates, state.query)
-        state = server_step(config, state, result, rate, None, masks)
-        return state._replace(query=mechanism, noise=kept_noise), event
+            after, event, released = plain_update(
+                config, query, state, total, rate, population, masks
+            )
+        elif isinstance(mean, ClientNoiseQuery):
+            released, _, event = mean.get_noised_result(total.updates, state.query)
+            after = server_step(config, state, released, rate, None, masks)
+        else:
+            sums = tf.nest.flatten(total.updates)
+            noises, kept_noise = draw_noise(sums, seeds, state.noise, weights)
+            with mean.noised_by(noises):
+                released, mechanism, event = mean.get_noised_result(total.updates, state.query)
+            after = server_step(config, state, released, rate, None, masks)
+            after = after._replace(query=mechanism, noise=kept_noise)
+        return after, event, () if config.canaries is None else masking.masked(released, masks)
 
     rate = tf.TensorSpec((), tf.float32)
     kept = specs_of(state)
@@ -345,7 +304,7 @@ def build_programs(
     needed = given, _block_specs(config, schema, weights), seeds
     drawn = tf.TensorSpec((len(sums), 2), tf.int64), specs_of(weights_of(correlation, 0))
     taken = kept, specs_of(nothing), rate, *drawn, masked_by
-    update_program, (_, event) = build_program(update, *taken)
+    update_program, (_, event, _) = build_program(update, *taken)
     with unfused_normalization():
         plain, _ = build_program(work(padded=False), *needed)
         compiled = None
@@ -382,6 +341,7 @@ def build_programs(
         event=event,
         correlation=correlation,
         client_noise=client_noise,
+        clip_place=clip_place(mean) if isinstance(mean, MeanQuery) else None,
     )
 
 

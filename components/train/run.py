@@ -20,6 +20,7 @@ from privet.components.shared.storage import ClientStore
 from privet.components.shared.user_code import Argument, load_function
 from privet.components.train import accounting, loop
 from privet.components.train.aggregation import build_query
+from privet.components.train.canaries import canary_report
 from privet.components.train.checkpoint import Checkpoints, fingerprint_of
 from privet.components.train.client_noise import build_client_noise
 from privet.components.train.client_order import examples_taken
@@ -50,12 +51,14 @@ class TrainingResult:
       model: the user's Keras model with its final weights.
       ledger, history: as the artifacts hold them.
       ranges: of activations, by name, if they were trained; see fake_quant.ranges_of.
+      canaries: what the rounds tell of them, as the artifact holds it; None where there are none.
     """
 
     model: tf.keras.Model
     ledger: dict[str, Any]
     history: dict[str, Any]
     ranges: dict[str, list[float]] | None = None
+    canaries: dict[str, Any] | None = None
 
 
 def run_training(
@@ -148,6 +151,7 @@ def run_training(
             folder=folder,
             states=states,
             expected_cohort=participation.expected_starts,
+            draws=sampler.draws,
         )
         resources.callback(engine.close)
         trained = loop.train(
@@ -183,6 +187,7 @@ def run_training(
         statistics=statistics,
         rounds_of_others=checkpoints.rounds_of_others() if checkpoints else 0,
         population_budget=charged,
+        canaries=config.canaries.count if config.canaries else 0,
     )
     history = training_history(
         trained.rounds,
@@ -196,7 +201,17 @@ def run_training(
     files.remove_folder(states_folder(states))
     if checkpoints:
         checkpoints.clear_others()
-    return TrainingResult(model, ledger, history, ranges)
+    canaries = None
+    if config.canaries is not None and trained.canaries is not None:
+        canaries = canary_report(
+            trained.canaries,
+            private=private,
+            norm=config.privacy.clip_norm or config.canaries.norm_in_use,
+            dimension=history["parameters"],
+            draws=sampler.draws,
+            round_seconds=[round_.seconds for round_ in trained.rounds],
+        )
+    return TrainingResult(model, ledger, history, ranges, canaries)
 
 
 def _check_metrics(config: TrainConfig, schema: Schema) -> None:

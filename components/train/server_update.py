@@ -41,17 +41,16 @@ def plain_update(
     rate: Any,
     population: int,
     masks: Any = (),
-) -> Any:
-    """The server's step along the plain mean."""
+) -> tuple[ServerTensors, Any, Any]:
+    """The server's step along the plain mean, the event, and that mean."""
     result, _, event = query.get_noised_result(total.updates, state.query)
     mean = tf.nest.map_structure(lambda value: tf.math.divide_no_nan(value, total.weight), result)
     share = total.weight / population
     updated = server_step(config, state, mean, rate, share, masks)
     # Of nobody there is no mean: momentum must not move the model either.
     somebody = total.weight > 0
-    return tf.nest.map_structure(
-        lambda new, old: tf.where(somebody, new, old), updated, state
-    ), event
+    updated = tf.nest.map_structure(lambda new, old: tf.where(somebody, new, old), updated, state)
+    return updated, event, mean
 
 
 def server_step(

@@ -19,7 +19,8 @@ from privet.components.train.client_states import ClientStates
 from privet.components.train.config import TrainConfig
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
-from privet.components.train.round import NOBODY, Partial, Programs, merge
+from privet.components.train.round import Programs
+from privet.components.train.round_values import NOBODY, Partial, merge
 from privet.components.train.work import Work, load_work
 
 Sum = Partial | PrivetError

@@ -14,7 +14,8 @@ from privet.components.shared.errors import ModelError
 from privet.components.train.blocks import Block
 from privet.components.train.communication import measured
 from privet.components.train.programs import Arrays, Program
-from privet.components.train.round import NOBODY, Partial, Programs
+from privet.components.train.round import Programs
+from privet.components.train.round_values import NOBODY, Partial
 
 Work = Callable[[Arrays, Block], Partial]
 """(prepared, block) -> partial sum."""

@@ -26,6 +26,7 @@ class ModelValidatorSpec(ComponentSpec):
         "evaluation": ChannelParameter(type=artifacts.FederatedEvaluation),
         "selection": ChannelParameter(type=artifacts.VariantSelection),
         "ledger": ChannelParameter(type=artifacts.PrivacyLedger),
+        "audit": ChannelParameter(type=artifacts.PrivacyAudit, optional=True),
     }
     OUTPUTS = {"blessing": ChannelParameter(type=artifacts.ModelBlessing)}  # noqa: RUF012
 
@@ -43,6 +44,7 @@ class ModelValidatorExecutor(base_executor.BaseExecutor):
         evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
         selection = artifact_utils.get_single_uri(input_dict["selection"])
         ledger = artifact_utils.get_single_uri(input_dict["ledger"])
+        audits = [audit.uri for audit in input_dict.get("audit", [])]  # none or one
         verdict = rules.judge(
             GateConfig.from_json(exec_properties["config"]),
             served_view(
@@ -50,6 +52,7 @@ class ModelValidatorExecutor(base_executor.BaseExecutor):
                 files.read_json(files.join(selection, layout.SELECTION)),
             ),
             files.read_json(files.join(ledger, layout.LEDGER)),
+            files.read_json(files.join(audits[0], layout.AUDIT)) if audits else None,
         )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         files.write_json(files.join(blessing.uri, layout.BLESSING), verdict)
@@ -67,6 +70,7 @@ class ModelValidator(base_component.BaseComponent):
       selection: VariantSelection, which says which of them is the candidate.
       ledger: PrivacyLedger of its training.
       config: the rules; see GateConfig.
+      audit: PrivacyAudit of the model; None for rules that do not ask for it.
     """
 
     SPEC_CLASS = ModelValidatorSpec
@@ -79,6 +83,7 @@ class ModelValidator(base_component.BaseComponent):
         selection: Channel,
         ledger: Channel,
         config: GateConfig,
+        audit: Channel | None = None,
     ):
         folder = Path(__file__).parent
         spec = ModelValidatorSpec(
@@ -86,9 +91,14 @@ class ModelValidator(base_component.BaseComponent):
             evaluation=evaluation,
             selection=selection,
             ledger=ledger,
+            audit=audit,
             config=config.to_json(),
             source_version=files.source_digest(
-                folder / "rules.py", folder / "config.py", Path(__file__), folder.parent / "shared"
+                folder / "rules.py",
+                folder / "numbers.py",
+                folder / "config.py",
+                Path(__file__),
+                folder.parent / "shared",
             ),
             blessing=Channel(type=artifacts.ModelBlessing),
         )

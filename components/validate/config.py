@@ -1,35 +1,37 @@
 """Settings of validation: the gate's rules, and how long a server may take."""
 
-from privet.components.shared import tasks
+from collections.abc import Sequence
+from typing import Literal
+
 from privet.components.shared.configuration import Config, check
-from privet.components.shared.schema import Task
+from privet.components.validate.numbers import AUDIT_NUMBERS, LEDGER_NUMBERS, SLICES
 
 MODELS = ("float", "compressed")
-PERSONALIZATION = ("personalized", "personalization_gain")
-STATISTICS = ("mean", "p10", "p50", "p90", "worst")
-GAIN_STATISTICS = (*STATISTICS, "improved", "worsened")
-LEDGER_METRICS = ("ledger.epsilon", "ledger.delta")
+PERSONALIZED, GAIN = "personalized", "personalization_gain"
+STATISTICS = ("mean", "p10", "p25", "p50", "p75", "p90", "worst", "worst_decile", "low", "high")
+GAIN_STATISTICS = ("mean", "p10", "p50", "p90", "worst", "improved", "worsened")
 
 
 class Rule(Config, frozen=True):
     """One condition on one number; exactly one of the limits is given.
 
     Attributes:
-      metric: `<model>.<metric>` for the overall figure, `<model>.<metric>.<statistic>` for one
-        over clients (mean, p10, p50, p90, worst), or `ledger.epsilon`. Models: float,
-        compressed; with personalization also `personalized` and `personalization_gain` (by how
-        much the personal models are better; over clients also improved, worsened). Example:
-        compressed.accuracy.p10.
+      metric: the number, by its name: see numbers.py. Examples: compressed.accuracy,
+        compressed.accuracy.worst_decile, compressed.slices.age.old.accuracy, ledger.epsilon,
+        audit.canaries.auc.
       lower_bound: the value must be at least this.
       upper_bound: the value must be at most this.
-      max_worsening: how much worse than the last blessed model's the value may be, on the same
-        clients; passes when there is no blessed model yet.
+      max_worsening: by how much the value may be worse than that of another model, on the same
+        clients.
+      than: that other model: `blessed`, the last blessed one (the rule passes while there is
+        none), or `float`, the trained model before compression.
     """
 
     metric: str
     lower_bound: float | None = None
     upper_bound: float | None = None
     max_worsening: float | None = None
+    than: Literal["blessed", "float"] = "blessed"
 
     def __post_init__(self) -> None:
         limits = [self.lower_bound, self.upper_bound, self.max_worsening]
@@ -40,6 +42,10 @@ class Rule(Config, frozen=True):
         check(
             self.max_worsening is None or self.metric.startswith("compressed."),
             f"max_worsening compares the compressed model, not metric={self.metric}",
+        )
+        check(
+            self.max_worsening is not None or self.than == "blessed",
+            f"than={self.than} is for max_worsening; metric={self.metric} has a bound instead",
         )
 
     @property
@@ -53,6 +59,18 @@ class Rule(Config, frozen=True):
         """The limit's value."""
         return float(getattr(self, self.kind))
 
+    @property
+    def slice(self) -> tuple[str, str] | None:
+        """The slice that the metric is of, and the metric's own name in it.
+
+        >>> Rule(metric="float.slices.size.1-10.accuracy", lower_bound=0.5).slice
+        ('size', 'accuracy')
+        """
+        parts = self.metric.split(".")
+        if len(parts) < 5 or parts[1] != SLICES:
+            return None
+        return parts[2], parts[-1]
+
 
 class GateConfig(Config, frozen=True):
     """The quality gate: a model is blessed if every rule holds. At least one rule is wanted."""
@@ -62,43 +80,61 @@ class GateConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         check(len(self.rules) > 0, "rules=[] would bless any model; give at least one rule")
 
-    def check_metrics(self, task: Task, *, personalized: bool = False) -> None:
-        """Checks that every rule names a number that a run of the task will have.
+    def check_metrics(
+        self,
+        metrics: Sequence[str],
+        *,
+        slices: Sequence[str] = (),
+        personalized: bool = False,
+        audited: Sequence[str] = (),
+    ) -> None:
+        """Checks that every rule names a number that the run will have.
 
         Args:
-          task: the prediction task.
+          metrics: of the evaluation.
+          slices: names of its slices.
           personalized: whether the run fine-tunes the model on each client, and measures that.
+          audited: parts of the audit: membership, canaries.
 
         Raises:
           ValueError: one does not; names those that exist.
         """
-        models = (*MODELS, *PERSONALIZATION) if personalized else MODELS
-        valid = [f"{model}.{name}" for model in models for name in tasks.metric_names(task)]
-        valid += LEDGER_METRICS
+        models = (*MODELS, PERSONALIZED, GAIN) if personalized else MODELS
+        valid = [f"{model}.{metric}" for model in models for metric in metrics]
+        others = [f"ledger.{name}" for name in LEDGER_NUMBERS]
+        others += [f"audit.{part}.{name}" for part in audited for name in AUDIT_NUMBERS[part]]
+        in_slices = f", or as <model>.slices.<{'|'.join(slices)}>.<value>.<metric>"
         for rule in self.rules:
+            model, _, _ = rule.metric.partition(".")
+            statistics = GAIN_STATISTICS if model == GAIN else STATISTICS
             plain, _, statistic = rule.metric.rpartition(".")
-            known = rule.metric in valid or (
-                plain in valid and statistic in _statistics(plain.partition(".")[0])
+            known = (
+                rule.metric in (*valid, *others)
+                or (plain in valid and statistic in statistics)
+                or (rule.slice is not None and model in MODELS and _is_slice(rule, slices, metrics))
             )
-            needs = "" if personalized else _needs_personalization(rule.metric)
             check(
                 known,
-                f"gate rule metric={rule.metric!r} names no number of a {task} run{needs}. Valid: "
-                f"{', '.join(valid)}; the models' also with .{', .'.join(STATISTICS)} for the "
-                "distribution over clients",
+                f"gate rule metric={rule.metric!r} names no number of this run{_needs(rule)}. "
+                f"Valid: {', '.join((*valid, *others))}; the models' also with "
+                f".{', .'.join(STATISTICS)} for the distribution over clients"
+                f"{in_slices if slices else ''}",
             )
 
 
-def _statistics(model: str) -> tuple[str, ...]:
-    """What a rule may name of a distribution over clients."""
-    if model == "ledger":
-        return ()
-    return GAIN_STATISTICS if model == PERSONALIZATION[1] else STATISTICS
+def _is_slice(rule: Rule, slices: Sequence[str], metrics: Sequence[str]) -> bool:
+    assert rule.slice is not None
+    name, metric = rule.slice
+    return name in slices and metric in metrics
 
 
-def _needs_personalization(metric: str) -> str:
-    named = metric.partition(".")[0] in PERSONALIZATION
-    return " without evaluate.personalization" if named else ""
+def _needs(rule: Rule) -> str:
+    """Which setting is missing for a number, if it is one of those that want one."""
+    if rule.metric.startswith((f"{PERSONALIZED}.", f"{GAIN}.")):
+        return " without evaluate.personalization"
+    if rule.metric.startswith("audit.canaries."):
+        return " without train.canaries"
+    return " without audit.membership" if rule.metric.startswith("audit.") else ""
 
 
 class InfraConfig(Config, frozen=True):

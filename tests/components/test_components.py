@@ -115,6 +115,7 @@ def build(place: Path, accuracy: float) -> list[Any]:
         {
             "rounds": 2,
             "quantization_aware": {},
+            "canaries": {"count": 4},
             "privacy": {
                 "mechanism": "gaussian",
                 "noise_multiplier": 2.0,
@@ -215,6 +216,7 @@ def test_every_artifact_has_its_type_and_its_file(first: SimpleNamespace) -> Non
         "training_history.json",
         "history.parquet",
         "tensorboard",
+        "canaries.json",
     }
     assert found.keys() == wanted.keys()
     for key, (type_name, file) in wanted.items():
@@ -246,6 +248,8 @@ def test_files_agree_with_each_other(first: SimpleNamespace, place: Path) -> Non
 
     assert ledger["rounds"] == len(history["rounds"]) == 2
     assert ledger["sampling"]["clients"] == 4
+    canaries = content(first.outputs["history", "FederatedTrainer"], "canaries.json")
+    assert (canaries["count"], canaries["rounds"], canaries["private"]) == (4, 2, True)
     assert [one["epsilon"] for one in history["rounds"]] == ledger["epsilon_by_round"]
     selection = content(first.outputs["selection", "VariantSelector"], "selection.json")
     names = {"float32", "float16", "dynamic_range", "int8", "int8_weights"}

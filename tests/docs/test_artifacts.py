@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from privet.components.audit.canaries import Canaries
+from privet.components.audit.config import AuditConfig
+from privet.components.audit.findings import audit
+from privet.components.audit.membership import ClientLosses
 from privet.components.compress.report import compression_report
 from privet.components.compress.sizes import directory_sizes, file_sizes
 from privet.components.evaluate.config import PersonalizationConfig
@@ -25,6 +29,8 @@ from privet.components.select.config import SelectConfig
 from privet.components.shared import artifacts, files, layout, storage
 from privet.components.shared.served import served_view
 from privet.components.train import accounting
+from privet.components.train.canaries import Canaries, canary_report
+from privet.components.train.canaries_config import CanariesConfig
 from privet.components.train.config import TrainConfig
 from privet.components.train.history import Round, training_history
 from privet.components.train.ledger import write_ledger
@@ -192,6 +198,17 @@ def test_history() -> None:
     assert_same_keys(examples(ARTIFACTS)["training_history.json"], written)
 
 
+def test_canaries() -> None:
+    draws = AllClients(200).draws
+    canaries = Canaries(CanariesConfig(count=3), draws, [(64, 10), (10,)])
+    nothing = [np.zeros((64, 10), np.float32), np.zeros(10, np.float32)]
+    scores = canaries.scores(canaries.initial(), nothing, ())
+    written = canary_report(
+        scores, private=True, norm=0.5, dimension=650, draws=draws, round_seconds=[1.0]
+    )
+    assert_same_keys(examples(ARTIFACTS)["canaries.json"], written)
+
+
 def test_compression_report(tmp_path: Path) -> None:
     shown = examples(ARTIFACTS)
     variant = shown["variants/<name>.json"]
@@ -242,6 +259,21 @@ def test_evaluation() -> None:
     assert_same_keys(examples(ARTIFACTS)["evaluation.json"], evaluated())
 
 
+def test_audit() -> None:
+    losses = ClientLosses([0.1, 0.2], [0.15, 0.3])
+    coins = np.array([True, True, False, False])
+    found = Canaries(coins, np.array([0.4, 0.3, 0.2, 0.35]), np.array([0.1, 0.2, 0.3, 0.4]), 0.01)
+    claimed = {"private": True, "epsilon": 4.0, "delta": 1e-5}
+    written = audit(losses, found, claimed, AuditConfig(), 0)
+    shown = examples(ARTIFACTS)["audit.json"]
+
+    assert_same_keys(shown, written)
+    assert (shown["note"], shown["canaries"]["lower_bound"]["source"]) == (
+        written["note"],
+        written["canaries"]["lower_bound"]["source"],
+    )
+
+
 def test_blessing() -> None:
     gate = GateConfig.from_mapping(
         {
@@ -278,11 +310,13 @@ def test_run_json(tmp_path: Path) -> None:
         }
     )
     nodes = dict.fromkeys(build.NODES, outcome.Node())
-    written = outcome.summarize(config, Workdir.at(tmp_path), nodes)
-    (shown,) = examples(PIPELINE).values()
+    written = outcome.summarize(config, Workdir.at(tmp_path), nodes, outcome.Attempt("now"))
+    shown = examples(PIPELINE)["run.json"]
     assert shown.keys() == written.keys()
     assert_same_keys(shown["nodes"], written["nodes"])
     assert_same_keys(shown["headline"], written["headline"])
+    assert shown["versions"].keys() == written["versions"].keys()
+    assert shown["graph"].keys() == {*build.NODES, build.RESOLVER}
     assert shown["artifacts"].keys() == build.ARTIFACTS.keys()
     rows = set(re.findall(r"^\| `([^`]+)` \|.*\|$", PIPELINE.partition("## `run.json`")[2], re.M))
     headline = {f"headline.{name}" for name in written["headline"]}
@@ -316,10 +350,12 @@ def test_only_known_examples_are_shown() -> None:
         "privacy_ledger.json",
         "privacy_ledger.json without privacy",
         "training_history.json",
+        "canaries.json",
         "compression_report.json",
         "variants/<name>.json",
         "selection.json",
         "evaluation.json",
+        "audit.json",
         "personalization in evaluation.json",
         "blessing.json",
     }

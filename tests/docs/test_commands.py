@@ -9,6 +9,8 @@ import pytest
 import yaml
 from msgspec import to_builtins
 
+from privet.components.report.compare import Side, compare
+from privet.components.report.page import RunFacts
 from privet.pipeline import cli, summary
 from privet.pipeline.assumptions import Assumption
 from privet.pipeline.config import load_config
@@ -20,6 +22,7 @@ from privet.serving.running import ServerConfig
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
 PIPELINE = (DOCS / "pipeline.md").read_text(encoding="utf-8")
+COMPARING = PIPELINE.partition("## Comparing two runs")[2].partition("\n## ")[0]
 SWEEPS = PIPELINE.partition("## Sweeps")[2].partition("\n## ")[0]
 PLANNING = PIPELINE.partition("## Planning")[2].partition("\n## ")[0]
 
@@ -80,6 +83,23 @@ def test_every_flag_of_sweep_is_documented(capsys: pytest.CaptureFixture[str]) -
         cli.main(["sweep", "--help"])
     flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
     assert flags == set(re.findall(r"^\| `(--[\w-]+)[^`]*` \|", SWEEPS, re.MULTILINE))
+
+
+def test_every_flag_of_report_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["report", "--help"])
+    flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert flags == set(re.findall(r"^\| `(--[\w-]+)[^`]*` \|", COMPARING, re.MULTILINE))
+
+
+def test_every_field_of_a_comparison_is_documented() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)(?:\[\])?` \| (.*) \|$", COMPARING, re.MULTILINE))
+    nothing = [Side(label, RunFacts(label, label), {}, {}) for label in ("a", "b")]
+    written = compare(*nothing)
+    assert rows.keys() == written.keys()
+    for name in ("runs", "privacy", "quality", "gate"):
+        found = written[name][0] if name == "runs" else written[name]
+        assert found.keys() <= set(re.findall(r"`(\w+)(?:\[\])?`", rows[name])), name
 
 
 def test_every_key_of_a_grid_is_documented_with_its_default_and_its_example_is_real() -> None:

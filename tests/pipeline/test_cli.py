@@ -73,6 +73,13 @@ def test_rejected_model_is_exit_code_3_and_says_why(project):
     assert not (project.workdir.root / "serving").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["w", "--json"], ["w", "--compare", "a", "b"], ["--compare", "a"], []]
+)
+def test_report_takes_one_work_directory_or_two_to_compare(arguments):
+    assert privet("report", *arguments).returncode == cli.EXIT_USAGE
+
+
 def test_plan_prints_what_a_run_will_spend(project):
     done = privet("plan", project.config, "--json", "--traffic")
     assert done.returncode == 0, done.stderr

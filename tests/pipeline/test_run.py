@@ -1,19 +1,28 @@
 """Running the pipeline for real: results, caching after edits, rejection, failure."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
 
 import psutil
 import pytest
 
 from privet.components.compress.config import CompressConfig
-from privet.components.shared import files
+from privet.components.report.worst_clients import hidden_id
+from privet.components.shared import artifacts, files
 from privet.components.shared.errors import ConfigError, DataError, PipelineError, StoreError
-from privet.pipeline import outcome, run
-from privet.pipeline.build import ARTIFACTS, NODES
+from privet.pipeline import cli, outcome, run
+from privet.pipeline.build import ARTIFACTS, NODES, RESOLVER
+from privet.pipeline.config import load_config
 from privet.pipeline.last_blessed import LastBlessedStrategy
+from privet.pipeline.lineage import BASELINE, WHAT
+from privet.pipeline.run_facts import gather_facts
 from privet.pipeline.workdir import Workdir
 
 VARIANTS = {variant.label for variant in CompressConfig().all}
@@ -22,6 +31,11 @@ VARIANTS = {variant.label for variant in CompressConfig().all}
 def cached(summary):
     """The nodes that were taken from the cache."""
     return {name for name, node in summary["nodes"].items() if node["cached"]}
+
+
+def facts_of(workdir):
+    """What the report of the last run shows."""
+    return gather_facts(workdir, outcome.read_last_run(workdir))
 
 
 def ran(summary):
@@ -49,6 +63,8 @@ class TestRuns:
         workdir = shared_project.workdir
         summary = json.loads(workdir.run_json.read_text())
         assert summary["schema"] == 1
+        assert summary["error"] is None
+        assert summary["graph"].keys() == {*NODES, RESOLVER}
         for node in summary["nodes"].values():
             assert node["state"] == "complete"
             assert node["seconds"] >= 0
@@ -70,6 +86,53 @@ class TestRuns:
         assert "tiny" in first
         shared_project.workdir.report.unlink()
         assert run.rebuild_report(shared_project.workdir).read_text() == first
+
+    def test_report_says_what_ran_and_of_what_the_model_was_made(self, shared_project):
+        facts = facts_of(shared_project.workdir)
+        ran_in_order = [node["name"] for node in facts.run["nodes"]]
+        inputs = {node["name"]: node["inputs"] for node in facts.run["nodes"]}
+        for name, sources in inputs.items():
+            assert all(ran_in_order.index(one) < ran_in_order.index(name) for one in sources)
+        assert set(inputs) == {*NODES, RESOLVER}
+        assert inputs["FederatedTrainer"] == ["ClientExampleGen"]
+        assert set(inputs["Pusher"]) == {"VariantSelector", "ModelValidator", "InfraValidator"}
+        lineage = facts.run["lineage"]
+        assert [row["type"] for row in (lineage[0], lineage[-1])] == [
+            "PrivetPushedModel",
+            "PrivetClientExamples",
+        ]
+        assert {"FederatedTrainer", "FederatedEvaluator"} < {row["node"] for row in lineage}
+        for row in lineage:
+            assert (shared_project.workdir.root / row["path"]).is_dir()
+            assert f"/{row['node']}/" in row["path"]
+
+    def test_report_says_how_to_repeat_and_serve(self, shared_project):
+        workdir, run_facts = shared_project.workdir, facts_of(shared_project.workdir).run
+        assert load_config(workdir.config) == shared_project.load()
+        assert run_facts["config"] == workdir.config.read_text()
+        commands = {name: shlex.split(line) for name, line in run_facts["commands"].items()}
+        assert commands["run"][-4:] == ["run", str(workdir.config), "--workdir", str(workdir.root)]
+        assert commands["serve"][-1] == f"--model_base_path={workdir.root / 'serving/tiny'}"
+        events = Path(commands["tensorboard"][-1])
+        assert [path.name for path in events.iterdir() if "tfevents" in path.name]
+        assert run_facts["versions"]["tensorflow"] == metadata.version("tensorflow")
+
+    def test_worst_clients_have_the_ids_that_ingestion_has_hidden(self, shared_project):
+        rows = facts_of(shared_project.workdir).worst_clients
+        assert len(rows) == 2
+        assert rows[0]["compressed"] <= rows[1]["compressed"]
+        assert all(re.fullmatch("[0-9a-f]{32}", row["client_id"]) for row in rows)
+        assert not shared_project.workdir.report_key.exists()
+
+    def test_exact_ids_are_hidden_with_a_key_of_the_work_directory(self, shared_project, edit):
+        workdir = shared_project.workdir
+        before = {row["client_id"] for row in facts_of(workdir).worst_clients}
+        edit(workdir.config, "client_ids: hashed", "client_ids: exact")  # as if they were
+        after = {row["client_id"] for row in facts_of(workdir).worst_clients}
+        edit(workdir.config, "client_ids: exact", "client_ids: hashed")
+        key = workdir.report_key.read_bytes()
+        assert after == {hidden_id(one, key) for one in before}
+        assert workdir.report_key.stat().st_mode & 0o077 == 0
 
     def test_terminal_stays_quiet_and_the_log_is_kept(self, shared_project):
         log = shared_project.workdir.log.read_text()
@@ -114,6 +177,13 @@ class TestRuns:
         evaluation = json.loads((folder / "evaluation.json").read_text())
         assert evaluation["models"].keys() == {"float", *VARIANTS, "blessed"}
 
+    def test_lineage_names_the_baseline_but_not_what_it_was_made_of(self, shared_project):
+        lineage = facts_of(shared_project.workdir).run["lineage"]
+        kinds = Counter(row["type"] for row in lineage)
+        assert kinds.pop("PrivetServableModel") == 2
+        assert set(kinds.values()) == {1}
+        assert [row["what"] for row in lineage if "compared" in row["what"]] == [BASELINE]
+
     def test_blessed_model_of_other_features_is_no_baseline(self, shared_project, edit):
         edit(shared_project.model, "(2,)", "(1,)")
         summary = shared_project.run("data.features={x: {columns: x_0}}")
@@ -155,6 +225,15 @@ class TestRuns:
         assert summary["nodes"]["ClientExampleGen"]["state"] == "failed"
         assert summary["nodes"]["FederatedTrainer"]["state"] == "missing"
         assert summary["artifacts"] == {}
+        facts = facts_of(shared_project.workdir)
+        states = {node["name"]: node["state"] for node in facts.run["nodes"]}
+        assert states["ClientExampleGen"] == "failed"
+        assert states["RunReporter"] == "missing"
+        assert facts.run["lineage"] == []
+        assert "serve" not in facts.run["commands"]
+        page = shared_project.workdir.report.read_text()
+        assert "ClientExampleGen failed: 1 of 40 rows" in page
+        assert "oops" not in page.partition("<script")[0]
         edit(shared_project.rows, "client-3,train,oops", "client-3,train,")
 
     def test_node_whose_inputs_fail_is_named_although_the_runner_returns(
@@ -186,6 +265,27 @@ class TestRuns:
         assert again["pushed"] not in (first["pushed"], other["pushed"])
         third = shared_project.run("select.variant=float16")
         assert third["pushed"] not in (other["pushed"], again["pushed"])
+
+    def test_two_runs_are_compared(self, shared_project, capsys):
+        workdir = shared_project.workdir
+        before = Workdir.at(shared_project.folder / "before")
+        shutil.copytree(workdir.root, before.root)
+        shared_project.run("select.variant=float32")
+        page = shared_project.folder / "comparison.html"
+        paths = [str(one.root) for one in (before, workdir)]
+        code = cli.main(["report", "--compare", *paths, "--output", str(page), "--json"])
+        found = json.loads(capsys.readouterr().out)
+        assert code == cli.EXIT_DONE
+        assert page.read_text().startswith("<!doctype html>")
+        assert [run["variant"] for run in found["runs"]] == ["float16", "float32"]
+        changed = [{"key": "select.variant", "values": ["float16", "float32"]}]
+        assert found["config"] == changed
+        assert found["privacy"]["because"] == "Both give the same guarantee."
+        assert found["quality"]["same_examples"] is True
+        assert (found["clients"]["by"], found["clients"]["pairs"]) == ("id", 2)
+        sizes = {row["name"]: row["ratio"] for row in found["numbers"]}
+        assert sizes["served model, gzipped"] > 1
+        assert cli.main(["report", "--compare", paths[0], paths[0]]) == cli.EXIT_USAGE
 
 
 def test_public_data_are_ingested_and_calibrated_on(project):
@@ -231,12 +331,19 @@ def test_interrupted_run_says_so(project, monkeypatch):
     monkeypatch.setattr(run.LocalDagRunner, "run_with_ir", interrupted)
     with pytest.raises(KeyboardInterrupt):
         project.run()
-    assert outcome.read_run_json(project.workdir)["status"] == "failed"
+    summary = outcome.read_run_json(project.workdir)
+    assert (summary["status"], summary["error"]) == ("failed", "interrupted")
+    assert "interrupted" in project.workdir.report.read_text()
 
 
 def test_work_directory_that_cannot_be_written_is_refused(project):
     with pytest.raises(ConfigError, match="cannot write to the work directory /proc/privet"):
         run.run_pipeline(project.load(), Workdir.at("/proc/privet"), lambda line: None)
+
+
+def test_lineage_has_words_for_every_artifact_that_a_model_can_come_from():
+    kinds = {one for one in vars(artifacts).values() if hasattr(one, "TYPE_NAME")}
+    assert WHAT.keys() == kinds - {artifacts.Artifact, artifacts.RunReport}
 
 
 def test_report_without_a_run_is_refused(tmp_path):

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import dp_accounting
 import numpy as np
 
+from privet.components.train.canaries import CanaryScores
 from privet.components.train.config import AUTO_BEAM_COHORT, TrainConfig
+from privet.components.train.sampling import Draws
 
 
 class Late(NamedTuple):
@@ -51,6 +53,9 @@ class Engine(Protocol):
     def sent(self, state: Any) -> np.ndarray | None:
         """Messages of clients that led to the state and their bytes, int64 [2], where measured."""
 
+    def canaries(self, state: Any) -> CanaryScores | None:
+        """What the rounds that led to the state tell of its canaries, if there are any."""
+
     def save(self, state: Any) -> bytes:
         """The state as bytes, for a checkpoint."""
 
@@ -78,6 +83,7 @@ def build_engine(
     folder: str = "",
     states: str | None = None,
     expected_cohort: float = 0,
+    draws: Draws | None = None,
     **parts: Any,
 ) -> Engine:
     """The engine that the configuration names.
@@ -88,6 +94,7 @@ def build_engine(
       folder: where Beam's workers and this process exchange files.
       states: folder for what clients keep from round to round; `folder` by default.
       expected_cohort: mean size of a cohort, by which `auto` goes.
+      draws: how cohorts are drawn, by which canaries go.
       **parts: what every engine needs; see the engine's own class.
     """
     from privet.components.train.engines.beam import BeamEngine
@@ -100,8 +107,13 @@ def build_engine(
     if name == "beam":
         assert make_pipeline is not None
         return BeamEngine(
-            config, make_pipeline=make_pipeline, folder=folder, states=states or folder, **parts
+            config,
+            make_pipeline=make_pipeline,
+            folder=folder,
+            states=states or folder,
+            draws=draws,
+            **parts,
         )
     if name == "tff":
         return TffEngine(config, **parts)
-    return CompiledEngine(config, states=states or folder, **parts)
+    return CompiledEngine(config, states=states or folder, draws=draws, **parts)

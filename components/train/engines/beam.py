@@ -14,7 +14,7 @@ from privet.components.train.blocks import read_blocks
 from privet.components.train.config import TrainConfig
 from privet.components.train.engines.program_engine import ProgramEngine
 from privet.components.train.reading import CohortReader
-from privet.components.train.round import Partial, ServerState, merge
+from privet.components.train.round_values import Partial, ServerState, merge
 from privet.components.train.work import choose_xla
 
 _GROUPS, _LARGEST_GROUP = 64, 512

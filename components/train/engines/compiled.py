@@ -13,7 +13,7 @@ from privet.components.train.config import TrainConfig
 from privet.components.train.engines.program_engine import ProgramEngine
 from privet.components.train.programs import Arrays
 from privet.components.train.reading import CohortReader
-from privet.components.train.round import Partial, ServerState, merge
+from privet.components.train.round_values import Partial, ServerState, merge
 from privet.components.train.work import Work, choose_xla, load_work
 
 

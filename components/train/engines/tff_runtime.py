@@ -105,6 +105,9 @@ class TffEngine:
     def sent(self, state: Any) -> None:
         """Nothing is measured: TrainConfig refuses update_code."""
 
+    def canaries(self, state: Any) -> None:
+        """There are none: TrainConfig refuses them."""
+
     def save(self, state: Any) -> bytes:
         """The state as bytes."""
         return saving.pack(state)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from privet.components.train.config import EarlyStopConfig
 from privet.components.train.early_stop import has_stalled
+from privet.components.train.early_stop_config import EarlyStopConfig
 
 NAN = float("nan")
 

@@ -54,6 +54,9 @@ class CountingEngine:
     def sent(self, state: int) -> None:
         pass
 
+    def canaries(self, state: int) -> None:
+        pass
+
     def forget_before(self, state: int) -> None:
         pass
 

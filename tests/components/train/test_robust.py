@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from privet.components.train.config import RobustConfig
 from privet.components.train.robust import robust_mean
+from privet.components.train.robust_config import RobustConfig
 
 HONEST = np.array([[1.0, -1], [2, -2], [3, -3], [4, -4], [5, -5]], np.float32)
 MEDIAN = RobustConfig(kind="median")

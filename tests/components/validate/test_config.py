@@ -18,6 +18,10 @@ from privet.components.validate.config import GateConfig, InfraConfig
             [{"metric": "float.accuracy", "max_worsening": 0.1}],
             "max_worsening compares the compressed model, not metric=float.accuracy",
         ),
+        (
+            [{"metric": "compressed.accuracy", "lower_bound": 0.1, "than": "float"}],
+            "than=float is for max_worsening; metric=compressed.accuracy has a bound instead",
+        ),
         ([{"metric": "a.b", "upper_limit": 1}], "unknown configuration key .*upper_limit"),
     ],
 )
@@ -44,67 +48,57 @@ def test_rule_has_the_limit_that_was_given() -> None:
     ]
 
 
-@pytest.mark.parametrize("values", [{"timeout_seconds": 0}, {"requests": 0}, {"tolerance": -1e-9}])
-def test_infra_refuses(values: dict[str, float]) -> None:
-    ((name, _),) = values.items()
-    with pytest.raises(ConfigError, match=f"{name}=.* must be >"):
-        InfraConfig.from_mapping(values)
-
-
-def gate(metric: str) -> GateConfig:
-    return GateConfig.from_mapping({"rules": [{"metric": metric, "lower_bound": 0}]})
-
-
-@pytest.mark.parametrize(
-    ("task", "metric"),
-    [
-        ("multiclass", "compressed.accuracy"),
-        ("binary", "float.loss.worst"),
-        ("regression", "compressed.mae.p90"),
-        ("regression", "ledger.epsilon"),
-        ("multiclass", "ledger.delta"),
-    ],
-)
-def test_metric_of_the_task_is_accepted_before_anything_runs(task: Any, metric: str) -> None:
-    gate(metric).check_metrics(task)
-
-
-@pytest.mark.parametrize(
-    ("task", "metric"),
-    [
-        ("multiclass", "compressed.mae"),
-        ("regression", "compressed.accuracy"),
-        ("multiclass", "compressed.accuracy.p11"),
-        ("multiclass", "ledger.epsilon.mean"),
-        ("multiclass", "blessed.accuracy"),
-        ("multiclass", "accuracy"),
-    ],
-)
-def test_metric_that_the_task_has_not_is_refused(task: Any, metric: str) -> None:
-    with pytest.raises(ValueError, match=f"metric={metric!r} names no number of a {task} run"):
-        gate(metric).check_metrics(task)
+def gate_of(metric: str) -> GateConfig:
+    return GateConfig.from_mapping({"rules": [{"metric": metric, "lower_bound": 0.0}]})
 
 
 @pytest.mark.parametrize(
     "metric",
     [
-        "personalized.accuracy",
-        "personalized.loss.p90",
-        "personalization_gain.accuracy",
-        "personalization_gain.accuracy.p10",
-        "personalization_gain.loss.improved",
-        "personalization_gain.accuracy.worsened",
+        "float.accuracy",
+        "compressed.cost.worst_decile",
+        "compressed.accuracy.low",
+        "personalized.cost.p90",
+        "compressed.slices.age.under 1.5.cost",
+        "personalization_gain.accuracy.improved",
+        "ledger.delta",
+        "audit.canaries.lower_bound",
     ],
 )
-def test_metric_of_personalization_is_accepted_where_it_runs(metric: str) -> None:
-    gate(metric).check_metrics("multiclass", personalized=True)
-    with pytest.raises(ValueError, match=r"multiclass run without evaluate\.personalization"):
-        gate(metric).check_metrics("multiclass")
+def test_numbers_that_a_run_will_have(metric: str) -> None:
+    gate_of(metric).check_metrics(
+        ("accuracy", "cost"), slices=("age",), personalized=True, audited=("canaries",)
+    )
 
 
 @pytest.mark.parametrize(
-    "metric", ["personalized.accuracy.improved", "personalization_gain.mae", "baseline.accuracy"]
+    ("metric", "message"),
+    [
+        (
+            "compressed.acuracy",
+            "of this run. Valid: float.accuracy, compressed.acc",
+        ),
+        ("compressed.accuracy.improved", "names no number"),
+        ("compressed.slices.size.small.accuracy", "names no number"),
+        ("compressed.slices.age.old.cost", "names no number"),
+        ("blessed.slices.age.old.accuracy", "names no number"),
+        ("personalized.accuracy", "of this run without evaluate.personalization"),
+        ("audit.canaries.auc", "of this run without train.canaries"),
+        ("audit.membership.auc", "of this run without audit.membership"),
+        ("compressed.accuracy.p11", "names no number"),
+        ("ledger.epsilon.mean", "names no number"),
+        ("personalization_gain.accuracy", "of this run without evaluate.personalization"),
+        ("blessed.accuracy", "names no number"),
+        ("accuracy", "names no number"),
+    ],
 )
-def test_metric_that_personalization_has_not_is_refused(metric: str) -> None:
-    with pytest.raises(ValueError, match=f"metric={metric!r} names no number of a multiclass run"):
-        gate(metric).check_metrics("multiclass", personalized=True)
+def test_numbers_that_a_run_will_not_have(metric: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gate_of(metric).check_metrics(("accuracy",), slices=("age",))
+
+
+@pytest.mark.parametrize("values", [{"timeout_seconds": 0}, {"requests": 0}, {"tolerance": -1e-9}])
+def test_infra_refuses(values: dict[str, float]) -> None:
+    ((name, _),) = values.items()
+    with pytest.raises(ConfigError, match=f"{name}=.* must be >"):
+        InfraConfig.from_mapping(values)

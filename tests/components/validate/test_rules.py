@@ -15,8 +15,17 @@ NOT_PRIVATE = {"epsilon": None, "delta": None}
 def figures(accuracy: float, mae: float) -> dict[str, Any]:
     return {
         "overall": {"accuracy": accuracy, "mae": mae},
+        "intervals": {"accuracy": [accuracy - 0.125, accuracy + 0.125], "mae": None},
+        "slices": {"age": {"under 1.5": {"overall": {"accuracy": accuracy - 0.5}}}},
         "clients": {
-            "accuracy": {"mean": accuracy, "p10": accuracy - 0.25, "worst": 0.0, "histogram": {}},
+            "accuracy": {
+                "mean": accuracy,
+                "mean_interval": [0.0, 1.0],
+                "p10": accuracy - 0.25,
+                "worst_decile": accuracy - 0.375,
+                "worst": 0.0,
+                "histogram": {},
+            },
             "mae": {"mean": mae, "p90": mae + 1.0},
         },
     }
@@ -30,10 +39,16 @@ def evaluation(*, blessed: bool = False) -> dict[str, Any]:
 
 
 def verdict(
-    metric: str, *, blessed: bool = False, ledger: Any = LEDGER, **limit: float
+    metric: str,
+    *,
+    blessed: bool = False,
+    ledger: Any = LEDGER,
+    audit: Any = None,
+    than: str = "blessed",
+    **limit: float,
 ) -> dict[str, Any]:
-    gate = GateConfig.from_mapping({"rules": [{"metric": metric, **limit}]})
-    result = judge(gate, evaluation(blessed=blessed), ledger)
+    gate = GateConfig.from_mapping({"rules": [{"metric": metric, "than": than, **limit}]})
+    result = judge(gate, evaluation(blessed=blessed), ledger, audit)
     (rule,) = result["rules"]
     assert result["blessed"] is rule["passed"]
     return rule
@@ -53,6 +68,10 @@ def verdict(
         ("ledger.epsilon", {"upper_bound": 4.0}, 4.0, True),
         ("ledger.epsilon", {"upper_bound": 3.999999}, 4.0, False),
         ("ledger.delta", {"upper_bound": 1e-5}, 1e-5, True),
+        ("compressed.accuracy.worst_decile", {"lower_bound": 0.375}, 0.375, True),
+        ("compressed.accuracy.low", {"lower_bound": 0.7}, 0.625, False),
+        ("float.accuracy.high", {"lower_bound": 1.0}, 1.0, True),
+        ("compressed.slices.age.under 1.5.accuracy", {"lower_bound": 0.25}, 0.25, True),
     ],
 )
 def test_bound_is_part_of_what_passes(
@@ -83,6 +102,76 @@ def test_worsening_against_the_last_blessed_model(
 
     assert (rule["value"], rule["passed"]) == (worsening, passed)
     assert rule["detail"].startswith("last blessed ")
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "worsening", "passed"),
+    [
+        ("compressed.accuracy", 0.125, 0.125, True),
+        ("compressed.accuracy", 0.005, 0.125, False),
+        ("compressed.mae", 0.5, 0.5, True),
+        ("compressed.slices.age.under 1.5.accuracy", 0.1, 0.125, False),
+    ],
+)
+def test_worsening_by_compression(
+    metric: str, limit: float, worsening: float, passed: bool
+) -> None:
+    rule = verdict(metric, max_worsening=limit, than="float")
+
+    assert (rule["value"], rule["passed"], rule["than"]) == (worsening, passed, "float")
+    assert rule["detail"].startswith("float ")
+
+
+AUDIT = {
+    "membership": {"auc": 0.5625, "advantage": 0.125, "tpr": 0.0, "roc": {}},
+    "canaries": {"auc": 0.75, "epsilon_estimate": None, "lower_bound": {"epsilon": 1.5}},
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "value", "passed"),
+    [
+        ("audit.membership.auc", {"upper_bound": 0.6}, 0.5625, True),
+        ("audit.membership.tpr", {"upper_bound": 0.0}, 0.0, True),
+        ("audit.canaries.auc", {"upper_bound": 0.7}, 0.75, False),
+        ("audit.canaries.lower_bound", {"upper_bound": 1.5}, 1.5, True),
+        ("audit.canaries.epsilon_estimate", {"upper_bound": 9.0}, None, False),
+    ],
+)
+def test_audit_can_be_gated(
+    metric: str, limit: dict[str, float], value: float | None, passed: bool
+) -> None:
+    rule = verdict(metric, audit=AUDIT, **limit)
+
+    assert (rule["value"], rule["passed"]) == (value, passed)
+
+
+def test_rule_on_an_audit_that_did_not_run_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"'audit\.canaries\.auc' names no number"):
+        verdict("audit.canaries.auc", audit={**AUDIT, "canaries": None}, upper_bound=0.8)
+
+
+def test_slice_without_an_example_passes_no_rule() -> None:
+    rule = verdict("compressed.slices.age.over 90.accuracy", lower_bound=0.0)
+
+    assert (rule["value"], rule["passed"]) == (None, False)
+    assert rule["detail"] == "no held-out client has an example in this part of the slice"
+
+
+def test_slice_that_was_not_evaluated_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="names no number"):
+        verdict("compressed.slices.size.small.accuracy", lower_bound=0.0)
+
+
+def test_metric_of_ones_own_worsens_as_the_evaluation_says() -> None:
+    results = evaluation()
+    for model, value in (("float", 1.0), ("compressed", 1.5)):
+        results["models"][model]["overall"]["cost"] = value
+    results["metrics"] = {"cost": {"higher_is_better": False}}
+    rule = {"metric": "compressed.cost", "max_worsening": 0.25, "than": "float"}
+    (judged,) = judge(GateConfig.from_mapping({"rules": [rule]}), results, LEDGER)["rules"]
+
+    assert (judged["value"], judged["passed"]) == (0.5, False)
 
 
 def test_improvement_is_a_negative_worsening() -> None:
@@ -153,8 +242,8 @@ def test_unknown_number_lists_those_that_exist(metric: str) -> None:
         verdict(metric, lower_bound=0.0)
     assert str(error.value) == (
         f"gate rule metric={metric!r} names no number. Valid: float.accuracy, float.mae, "
-        "compressed.accuracy, compressed.mae, with .mean, .p10, .p50, .p90 or .worst for the "
-        "distribution over clients, and ledger.epsilon."
+        "compressed.accuracy, compressed.mae, ledger.epsilon, ledger.delta; the models' also with "
+        ".mean, .p10, .p50, .p90, .worst_decile or .worst for the distribution over clients."
     )
 
 
