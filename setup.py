@@ -33,6 +33,7 @@ setup(
         **{f"privet.{folder}": ["py.typed"] for folder in FOLDERS},
         "privet.components.report": ["*.html.jinja", "*.css", "*.js"],
         "privet.components.select": ["*.md.jinja"],
+        "privet.pipeline": ["py.typed", "*.html.jinja"],
     },
     entry_points={"console_scripts": ["privet = privet.pipeline.cli:main"]},
     install_requires=[

@@ -1,5 +1,10 @@
 """The pipeline on one screen: nodes, and what flows between them."""
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata, pipeline
 from tfx.types.channel import Channel
@@ -8,10 +13,16 @@ from privet.components.audit.component import PrivacyAuditor
 from privet.components.compress.component import ModelCompressor
 from privet.components.evaluate.component import FederatedEvaluator
 from privet.components.ingest.component import ClientExampleGen
+from privet.components.ingest.config import IngestConfig
 from privet.components.push.component import Pusher
 from privet.components.report.component import RunReporter
 from privet.components.select.component import VariantSelector
-from privet.components.shared.artifacts import InfraBlessing, ModelBlessing, ServableModel
+from privet.components.shared.artifacts import (
+    ClientExamples,
+    InfraBlessing,
+    ModelBlessing,
+    ServableModel,
+)
 from privet.components.train.component import FederatedTrainer
 from privet.components.validate.component import InfraValidator, ModelValidator
 from privet.pipeline.beam import beam_arguments
@@ -20,15 +31,23 @@ from privet.pipeline.last_blessed import LastBlessedStrategy
 from privet.pipeline.workdir import Workdir
 
 
-def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> pipeline.Pipeline:
+def create_pipeline(
+    config: PipelineConfig,
+    workdir: Workdir | None = None,
+    stores: Mapping[str, str] = MappingProxyType({}),
+    leave_out: Collection[str] = (),
+) -> pipeline.Pipeline:
     """Builds the TFX pipeline of a run; runs nothing and reads no data.
 
     Args:
       config: the checked configuration.
       workdir: where artifacts, metadata and the serving directory are; runs/<name> by default.
+      stores: folder of a client store by the JSON of the data section that it was ingested by: it
+        is taken as it is.
+      leave_out: names of nodes at the end that are not to be.
     """
     workdir = workdir or Workdir.of(config)
-    ingest = ClientExampleGen(config.data, str(workdir.ingest_state))
+    ingest = _ingest(config.data, str(workdir.ingest_state), stores)
     examples = ingest.outputs["examples"]
     train = FederatedTrainer(
         examples,
@@ -40,7 +59,10 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         config.model.arguments,
     )
     ledger = train.outputs["ledger"]
-    public = _ingest_public(config, workdir)
+    public = None
+    if config.public_data is not None:
+        state = str(workdir.public_state)
+        public = _ingest(config.public_data, state, stores).with_id("PublicExampleGen")
     compress = ModelCompressor(
         train.outputs["model"],
         ledger,
@@ -109,23 +131,24 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
         infra_blessing=infra.outputs["blessing"],
         pushed=push.outputs["pushed"],
     )
+    components = [
+        ingest,
+        train,
+        *([public] if public else []),
+        compress,
+        last_blessed,
+        evaluate,
+        audit,
+        select,
+        gate,
+        infra,
+        push,
+        report,
+    ]
     return pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(workdir.artifacts),
-        components=[
-            ingest,
-            train,
-            *([public] if public else []),
-            compress,
-            last_blessed,
-            evaluate,
-            audit,
-            select,
-            gate,
-            infra,
-            push,
-            report,
-        ],
+        components=[one for one in components if one.id not in leave_out],
         enable_cache=True,
         metadata_connection_config=metadata.sqlite_metadata_connection_config(
             str(workdir.metadata)
@@ -134,12 +157,13 @@ def create_pipeline(config: PipelineConfig, workdir: Workdir | None = None) -> p
     )
 
 
-def _ingest_public(config: PipelineConfig, workdir: Workdir) -> ClientExampleGen | None:
-    """Ingestion of public data, if there are any."""
-    if config.public_data is None:
-        return None
-    public = ClientExampleGen(config.public_data, str(workdir.public_state))
-    return public.with_id("PublicExampleGen")
+def _ingest(data: IngestConfig, state: str, stores: Mapping[str, str]) -> BaseNode:
+    """Ingestion, or a node that takes what one has written elsewhere."""
+    folder = stores.get(data.to_json())
+    if folder is None:
+        return ClientExampleGen(data, state)
+    store = Importer(folder, ClientExamples, output_key="examples")
+    return store.with_id("ClientExampleGen")
 
 
 RESOLVER = "LastBlessedModel"

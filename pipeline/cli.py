@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         "--grid", required=True, metavar="FILE.yaml", help="what to vary, and with which seeds"
     )
     sweep.add_argument("--workdir", help="where all points go (default: runs/<name>-sweep)")
+    sweep.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="points that run at a time (default: as many as there are cores, and memory for)",
+    )
     sweep.add_argument("--json", action="store_true", help="print sweep.json at the end")
     sweep.set_defaults(command=_sweep)
 
@@ -235,19 +241,27 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from privet.pipeline.config import load_config
     from privet.pipeline.grid import read_grid
 
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigError(f"--workers={arguments.workers} must be >= 1")
     grid = read_grid(arguments.grid)
     name = load_config(arguments.config, arguments.set).name
+    from privet.pipeline.point_processes import default_workers
     from privet.pipeline.summary import shown_path, sweep_lines
-    from privet.pipeline.sweep import plan_sweep, run_sweep
+    from privet.pipeline.sweep import run_sweep
+    from privet.pipeline.sweep_plan import plan_sweep
     from privet.pipeline.workdir import Workdir
 
     root = Workdir.at(arguments.workdir or f"runs/{name}-sweep").root
     planned = plan_sweep(arguments.config, grid, arguments.set)
-    print(f"{name}: {len(planned)} points in {shown_path(root)}", file=sys.stderr)
-    sweep = run_sweep(
-        name, grid, planned, root, lambda line: print(line, file=sys.stderr, flush=True)
-    )
-    print(json.dumps(sweep, indent=2) if arguments.json else "\n".join(sweep_lines(sweep)))
+    workers = min(arguments.workers or default_workers(), len(planned))
+    at_a_time = f", {workers} at a time" if workers > 1 else ""
+    print(f"{name}: {len(planned)} points in {shown_path(root)}{at_a_time}", file=sys.stderr)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    sweep = run_sweep(name, grid, planned, root, say, workers)
+    print(json.dumps(sweep, indent=2) if arguments.json else "\n".join(sweep_lines(sweep, root)))
     failed = any(point["status"] == "failed" for point in sweep["points"])
     return EXIT_FAILED if failed else EXIT_DONE
 

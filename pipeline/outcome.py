@@ -110,7 +110,7 @@ def artifact_paths(nodes: Mapping[str, Node]) -> dict[str, str]:
     return {
         name: nodes[node].outputs[output]
         for name, (node, output) in ARTIFACTS.items()
-        if nodes[node].state == "complete" and output in nodes[node].outputs
+        if node in nodes and nodes[node].state == "complete" and output in nodes[node].outputs
     }
 
 
@@ -122,7 +122,7 @@ def summarize(
     Args:
       config: for the names.
       workdir: paths are relative to it.
-      nodes: as `read_nodes` gives them.
+      nodes: as `read_nodes` gives them. Without the Pusher the gate has the last word.
       attempt: the run.
     """
     paths = artifact_paths(nodes)
@@ -130,7 +130,9 @@ def summarize(
     complete = all(node.state == "complete" for node in nodes.values())
     status = "failed"
     if complete and attempt.error is None:
-        status = "succeeded" if pushed.get("pushed") else "rejected"
+        blessed = _read(paths, "blessing", layout.BLESSING)["blessed"]
+        accepted = pushed["pushed"] if "pushed" in paths else blessed
+        status = "succeeded" if accepted else "rejected"
     return {
         "schema": 1,
         "name": config.name,

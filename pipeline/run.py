@@ -6,11 +6,13 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.portable import runtime_parameter_utils
 
@@ -31,7 +33,13 @@ _BEAM_SUFFIX = re.compile(r" \[while running '[^']*'\]$")  # Beam adds the trans
 Say = Callable[[str], None]
 
 
-def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str, Any]:
+def run_pipeline(
+    config: PipelineConfig,
+    workdir: Workdir,
+    say: Say,
+    stores: Mapping[str, str] = MappingProxyType({}),
+    leave_out: Collection[str] = (),
+) -> dict[str, Any]:
     """Runs the pipeline to its end and writes config.yaml, run.json and report.html.
 
     Finished nodes of earlier runs are taken from the cache.
@@ -40,6 +48,7 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
       config: the checked configuration.
       workdir: where everything goes; locked for the time of the run.
       say: prints a line of progress.
+      stores, leave_out: as `create_pipeline` takes them.
 
     Returns:
       The content of run.json; its status is `succeeded` or `rejected`.
@@ -58,14 +67,16 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
         errors: Mapping[str, list[str]] = {}
         try:
             with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
-                pipeline = _compile(config, workdir, run_id)
+                built = create_pipeline(config, workdir, stores, leave_out)
+                pipeline = _compile(built, run_id)
                 graph |= _graph(pipeline)
                 failure, errors = _run(pipeline, workdir, run_id, say)
         except PrivetError as error:  # of a component that refuses its settings
             failure = error
             raise
         finally:  # an interrupted run says so, too
-            nodes = outcome.read_nodes(workdir, run_id)
+            found = outcome.read_nodes(workdir, run_id)
+            nodes = {name: node for name, node in found.items() if name not in leave_out}
             failure = failure or _unfinished(nodes, errors, workdir)
             told = config_file.without_secrets(str(failure), config) if failure else None
             attempt = outcome.Attempt(run_id, graph, told)
@@ -77,6 +88,31 @@ def run_pipeline(config: PipelineConfig, workdir: Workdir, say: Say) -> dict[str
             raise failure
         write_report(workdir, summary)
         return summary
+
+
+def run_node(
+    pipeline: tfx_pipeline.Pipeline, node: str, workdir: Workdir, say: Say
+) -> outcome.Node:
+    """Runs a pipeline of one node.
+
+    Args:
+      pipeline: with its metadata and artifacts in the work directory.
+      node: its name.
+      workdir: locked for the time of the run.
+      say: prints a line of progress.
+
+    Raises:
+      PipelineError, or what the node raised: it did not complete.
+    """
+    with workdir.locked():
+        run_id = datetime.datetime.now(datetime.UTC).isoformat()
+        with redirect_noise(workdir.log), contextlib.closing(PROCESSES):
+            failure, errors = _run(_compile(pipeline, run_id), workdir, run_id, say)
+        done = outcome.read_nodes(workdir, run_id)[node]
+        failure = failure or _unfinished({node: done}, errors, workdir)
+    if failure:
+        raise failure
+    return done
 
 
 def rebuild_report(workdir: Workdir) -> Path:
@@ -97,13 +133,13 @@ def _report_failure(workdir: Workdir, summary: Mapping[str, Any]) -> None:
         logging.getLogger(__name__).exception("the report of the failed run could not be written")
 
 
-def _compile(config: PipelineConfig, workdir: Workdir, run_id: str) -> Any:
+def _compile(pipeline: tfx_pipeline.Pipeline, run_id: str) -> Any:
     """The pipeline in TFX's own form, with the run's name."""
-    pipeline = compiler.Compiler().compile(create_pipeline(config, workdir))
+    compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
-        pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+        compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
-    return pipeline
+    return compiled
 
 
 def _graph(pipeline: Any) -> dict[str, Sequence[str]]:

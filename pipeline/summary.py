@@ -11,7 +11,7 @@ from typing import Any
 from privet.components.shared import files, layout
 from privet.components.shared.guarantee import RELATIONS, rounded_up
 from privet.pipeline.config import PipelineConfig
-from privet.pipeline.workdir import Workdir
+from privet.pipeline.workdir import FRONTIER_PAGE, Workdir
 
 
 def run_lines(
@@ -106,20 +106,25 @@ def together_lines(together: Mapping[str, Any]) -> list[str]:
     return _aligned(lines)
 
 
-def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
-    """The points of a sweep as a table, what they spent together, and what failed."""
+def sweep_lines(sweep: Mapping[str, Any], root: Path) -> list[str]:
+    """The points of a sweep as a table, what they spent together, the frontier, and what failed.
+
+    Args:
+      sweep: the content of sweep.json.
+      root: the sweep's work directory.
+    """
     points = sweep["points"]
     metric = next((point["headline"]["metric"] for point in points if _measured(point)), "metric")
     head = ("point", "status", "epsilon", str(metric), "served", "weights", "bytes")
-    rows = [head, *(_sweep_row(point) for point in points)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [head, *(_sweep_row(point) for point in points)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  "
         + "  ".join(
             f"{cell:<{width}}" if place < 2 else f"{cell:>{width}}"
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in rows
+        for row in cells
     ]
     beside = [
         f"{point['name']} is the small dense model beside {', '.join(point['dense_small_of'])}"
@@ -134,7 +139,14 @@ def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
         )
     else:
         total = f"no total: {privacy['no_total']}"
+        if private := privacy["together_private"]:
+            spent = privacy_text(
+                private["epsilon"], private["delta"], private["neighbouring_relation"]
+            )
+            total += f"; the {privacy['private_runs']} that have a guarantee: {spent}"
     failed = [f"{point['name']}: {point['error']}" for point in points if point["error"]]
+    rows = sweep["frontier"]["configurations"]
+    best = [row["configuration"] for row in rows if row["frontier"]]
     return [
         "",
         *lines,
@@ -146,6 +158,8 @@ def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
                 ("runs", f"{runs} training{'' if runs == 1 else 's'} on the same clients"),
                 ("together", total),
                 ("", privacy["note"]),
+                ("frontier", f"{len(best)} of {len(rows)} configurations: {', '.join(best)}"),
+                ("page", shown_path(root / FRONTIER_PAGE)),
                 *(("failed", line) for line in failed),
             ]
         ),

@@ -12,6 +12,10 @@ from privet.components.push.config import PushConfig
 from privet.components.shared.errors import ConfigError, PipelineError
 from privet.pipeline.config import PipelineConfig
 
+SWEEP, SWEEP_LOG = "sweep.json", "sweep.log"
+FRONTIER_TABLE, FRONTIER_PAGE = "frontier.parquet", "frontier.html"
+"""Files in the work directory of a sweep."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:

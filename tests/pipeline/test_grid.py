@@ -33,6 +33,44 @@ def test_every_combination_is_a_point_and_the_last_key_varies_fastest() -> None:
     )
 
 
+NAMED = {
+    "epsilon": {
+        1: {"train.privacy.epsilon": 1},
+        "none": {"train.privacy": {"mechanism": "none"}},
+    },
+    "pruning": {0: {"train.pruning": None}, 0.5: {"train.pruning": {"sparsity": 0.5}}},
+}
+
+
+def test_named_values_set_key_paths_of_their_own() -> None:
+    found = points(grid=NAMED, seeds=[3])
+    assert [point.name for point in found][1:3] == [
+        *("epsilon-1_pruning-0.5_seed-3", "epsilon-none_pruning-0_seed-3")
+    ]
+    assert found[1].levers == {"epsilon": 1, "pruning": 0.5}
+    assert found[1].configuration == "epsilon-1_pruning-0.5"
+    assert found[2].settings == {"train.privacy": {"mechanism": "none"}, "train.pruning": None}
+    assert names(seeds=[3]) == ["seed-3"]
+    assert points(seeds=[3])[0].configuration == "as-configured"
+
+
+def test_small_dense_model_leaves_out_the_lever_that_prunes() -> None:
+    grid = GridConfig.from_mapping({"grid": NAMED, "dense_small": {"argument": "units"}})
+    small = dense_small_point(grid, points_of(grid)[1], 9)
+    assert small.levers == {"epsilon": 1, "model.arguments.units": 9}
+    assert small.name == small.configuration == "dense-small_epsilon-1_units-9"
+    assert small.settings["train.pruning"] is None
+
+
+def test_grid_of_the_digits_is_the_one_that_is_told_of() -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / "digits"
+    found = points_of(read_grid(folder / "grid.yaml"))
+    assert len(found) == 5 * 3 * 3 * 3
+    assert len({point.configuration for point in found}) == 45
+    for point in found:
+        config.load_config(folder / "config.yaml", point.overrides)
+
+
 def test_every_point_runs_with_every_seed() -> None:
     found = points(grid={"train.rounds": [1, 2]}, seeds=[0, 7])
     assert [(point.settings["train.rounds"], point.seed) for point in found] == [
@@ -132,7 +170,7 @@ def test_settings_of_the_small_dense_model_come_after_whole_sections() -> None:
     ("grid", "wanted"),
     [
         ({}, "grid and seeds are empty"),
-        ({"grid": {"train.rounds": 3}}, "Expected `array`, got `int`"),
+        ({"grid": {"train.rounds": 3}}, "Expected `object | array`, got `int`"),
         ({"grid": {"train.rounds": []}}, "grid: train.rounds has no values"),
         ({"grid": {"train.rounds=3": [1]}}, "'train.rounds=3' is no key path"),
         ({"gird": {"train.rounds": [3]}}, "unknown configuration key `gird`. Did you mean `grid`?"),

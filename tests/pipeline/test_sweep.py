@@ -5,13 +5,20 @@ import re
 import shutil
 from pathlib import Path
 
+import psutil
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from privet.components.shared import files
 from privet.components.shared.errors import ConfigError, DataError, ModelError, StoreError
 from privet.pipeline import cli, ledgers, outcome
 from privet.pipeline.grid import GridConfig
-from privet.pipeline.sweep import plan_sweep, run_sweep, spent_together
+from privet.pipeline.point import Order
+from privet.pipeline.point_processes import run_in_processes
+from privet.pipeline.spending import spent_together
+from privet.pipeline.sweep import run_sweep
+from privet.pipeline.sweep_plan import plan_sweep
 from privet.pipeline.workdir import Workdir
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -27,6 +34,8 @@ def build_model(units: int = 0):
     return tf.keras.Model(x, tf.keras.layers.Dense(3)(hidden))
 '''
 
+EVALUATION = "FederatedEvaluator/evaluation/5/evaluation.json"
+_ANY = "gate.rules=[{metric: compressed.accuracy, lower_bound: 0}]"
 TOO_MANY = {"kind": "poisson", "cohort_size": 100}  # of six: found out when the clients are counted
 
 
@@ -63,7 +72,8 @@ class TestSweeps:
         code = cli.main(
             [
                 *("sweep", str(place.config), "--grid", str(place.folder / "grid.yaml")),
-                *("--workdir", str(root), "--set", "model.arguments.units=2", *arguments),
+                *("--workdir", str(root), "--set", "model.arguments.units=2", "--workers", "1"),
+                *arguments,
             ]
         )
         return code, json.loads((root / "sweep.json").read_text()), capsys.readouterr()
@@ -82,12 +92,15 @@ class TestSweeps:
         assert done["weights"] == {"total": 2 * 2 + 2 + 2 * 3 + 3, "nonzero": 15}
         assert (done["dense_small"], done["dense_small_of"]) == (False, [])
 
+        assert (done["levers"], done["configuration"]) == (done["settings"], done["name"][:-7])
+
         fields = {key for key in sweep if key != "points"}
         fields |= {f"points[].{key}" for key in done}
         fields |= {f"privacy.{key}" for key in sweep["privacy"]}
-        cells = re.findall(r"^\| (`[^|]+) \| [^|]+ \|$", SWEEPS, re.MULTILINE)
-        documented = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
-        assert fields == {name for name in documented if not name.startswith("--")}
+        fields |= {f"frontier.{key}" for key in sweep["frontier"]}
+        table = SWEEPS.partition("The fields of `sweep.json`")[2].partition("\n### ")[0]
+        cells = re.findall(r"^\| (`[^|]+) \| [^|]+ \|$", table, re.MULTILINE)
+        assert fields == {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
         workdir = Workdir.at(place.folder / "sweep" / done["workdir"])
         summary = outcome.read_run_json(workdir)
@@ -97,10 +110,49 @@ class TestSweeps:
 
         lines = shown.out.splitlines()
         assert any(line.split()[:2] == [done["name"], "succeeded"] for line in lines)
+        assert f"[1/2] {done['name']}: succeeded, " in shown.err
         assert "1 training on the same clients" in shown.out
         assert "is NOT CHARGED" in shown.out
         assert f"failed     {failed['name']}: FederatedTrainer failed: " in shown.out
         assert f"[2/2] {failed['name']}\n" in shown.err
+
+    def test_data_are_ingested_once_and_points_import_them(self, place):
+        root = place.folder / "sweep"
+        (shared,) = (root / "shared").iterdir()
+        (store,) = (shared / "artifacts" / "ClientExampleGen" / "examples").iterdir()
+        for point in (root / "points").iterdir():
+            summary = outcome.read_run_json(Workdir.at(point))
+            assert summary["artifacts"]["examples"] == str(store)
+            assert not (point / "artifacts" / "ClientExampleGen").exists()
+            assert not (point / "ingest").exists()
+
+    def test_point_ends_with_the_gate_and_has_a_report(self, place):
+        root = place.folder / "sweep"
+        done = json.loads((root / "sweep.json").read_text())["points"][0]
+        workdir = Workdir.at(root / done["workdir"])
+        summary = outcome.read_run_json(workdir)
+        assert list(summary["nodes"])[-1] == "ModelValidator"
+        assert summary["pushed"] is None
+        assert "<html" in workdir.report.read_text()
+
+    def test_frontier_is_of_the_finished_points(self, place):
+        root = place.folder / "sweep"
+        sweep = json.loads((root / "sweep.json").read_text())
+        (row,) = sweep["frontier"]["configurations"]
+        done = sweep["points"][0]
+        assert row["configuration"] == done["configuration"]
+        assert (row["repeats"], row["accepted"], row["failed"]) == (1, 1, 0)
+        assert row["quality"] == done["headline"]["compressed"]
+        assert row["epsilon"] == done["headline"]["epsilon"]
+        assert row["model_bytes"] == done["headline"]["bytes_compressed_gzip"]
+        # Six clients in two rounds of one epoch; 15 weights of float32 and a header each way.
+        assert row["client_rounds"] == 12
+        assert row["examples"] == 12 * 5
+        assert row["bytes_total"] == row["bytes_down"] + row["bytes_up"]
+        assert row["bytes_down"] == 12 * row["bytes_down_per_client_round"]
+        assert row["bytes_down_per_client_round"] >= 15 * 4
+        assert pq.read_table(root / "frontier.parquet").num_rows == 1
+        assert "1 training on the same clients" in (root / "frontier.html").read_text()
 
     def test_finished_point_is_not_run_again_and_a_failed_one_is(self, place, capsys):
         root = place.folder / "sweep"
@@ -109,7 +161,10 @@ class TestSweeps:
         times = [run.stat().st_mtime_ns for run in runs]
         code, sweep, shown = self.sweep(place, capsys, "--json")
         assert code == cli.EXIT_FAILED
-        assert json.loads(shown.out) == sweep == before
+        assert json.loads(shown.out) == sweep
+        for one in (sweep, before):
+            assert one["points"][1].pop("seconds") > 0
+        assert sweep == before
         assert f"[1/2] {before['points'][0]['name']}: as before\n" in shown.err
         after = [run.stat().st_mtime_ns for run in runs]
         assert after[0] == times[0]
@@ -138,6 +193,8 @@ class TestSweeps:
         without = spent_together(root)
         assert without["runs"] == 2
         assert without["together"] is None
+        assert without["private_runs"] == 1
+        assert without["together_private"]["epsilon"] == once["together"]["epsilon"]
         assert without["no_total"].startswith("points/earlier-sampling-kind-all")
         assert "has no guarantee" in without["no_total"]
         shutil.rmtree(root / copy.relative_to(root).parts[0] / copy.relative_to(root).parts[1])
@@ -218,6 +275,58 @@ def test_every_point_is_checked_before_the_first_one_runs(project, grid, error, 
     with pytest.raises(error) as raised:
         plan(with_units(project), grid=grid)
     assert wanted in str(raised.value)
+
+
+def test_all_points_that_are_wrong_are_named(project):
+    with pytest.raises(ConfigError) as raised:
+        plan(with_units(project), grid={"train.rounds": [1, 0], "train.batch_size": [0, 1]})
+    assert str(raised.value).splitlines() == [
+        "3 of 4 points are wrong:",
+        "  point rounds-1_batch_size-0: `train`: batch_size=0 must be >= 1",
+        "  point rounds-0_batch_size-0 and 1 more: `train`: rounds=0 must be >= 1",
+    ]
+
+
+class TestSideBySide:
+    """Points in processes of their own."""
+
+    KILLED = MODEL.replace(
+        "    x =",
+        """    if units == 7 and "point_worker" in sys.argv[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    x =""",
+    ).replace("import tensorflow as tf", "import os, signal, sys\nimport tensorflow as tf")
+
+    def test_dead_process_fails_its_point_and_others_are_as_in_this_process(self, project):
+        project.model.write_text(self.KILLED)
+        grid = {"model.arguments.units": [7, 2]}
+        plain = ("train.privacy={mechanism: none}", "train.xla='off'", _ANY)
+
+        def run(grid, workers, root):
+            planned = plan(project, *plain, grid=grid)
+            return run_sweep("tiny", GridConfig(grid=grid), planned, root, print, workers)["points"]
+
+        dead, done = run(grid, 2, project.folder / "sweep")
+        assert (dead["status"], done["status"]) == ("failed", "succeeded")
+        assert "the process that ran it was killed by SIGKILL" in dead["error"]
+        (alone,) = run({"model.arguments.units": [2]}, 1, project.folder / "alone")
+        for name in ("float", "compressed", "variant", "epsilon"):
+            assert done["headline"][name] == alone["headline"][name]
+        left, right = (
+            files.read_json(str(root / alone["workdir"] / "artifacts" / EVALUATION))
+            for root in (project.folder / "sweep", project.folder / "alone")
+        )
+        for each, other in zip(left["models"].values(), right["models"].values(), strict=True):
+            assert each["overall"] == pytest.approx(other["overall"], abs=1e-5)
+
+    def test_end_of_the_iteration_ends_the_processes(self, project, tmp_path):
+        orders = [Order("one", project.load(), project.workdir, {})]
+        events = run_in_processes(orders, 2, tmp_path / "log")
+        assert next(events) == (0, None)
+        started = psutil.Process().children()
+        assert any("privet.pipeline.point_worker" in one.cmdline() for one in started)
+        events.close()
+        assert not {one for one in psutil.Process().children() if one in started}
 
 
 def test_small_dense_model_needs_a_pruned_one_beside_it(project):
