@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -135,8 +136,26 @@ def headline(value: Any) -> str:
 
 
 def breakable(value: Any) -> Markup:
-    """A name that may break after its dots and underscores, so that it fits a phone."""
-    return Markup("<wbr>").join(re.split(r"(?<=[._])", text(value)))
+    """A name that may break after its dots and underscores, and in CamelCase."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._])|(?<=[a-z])(?=[A-Z])", text(value)))
+
+
+def path(value: Any) -> Markup:
+    """A path that may break after its slashes."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/\\])", text(value)))
+
+
+def moment(value: Any) -> str:
+    """A time in ISO 8601 as people write it; what is no such time as it is.
+
+    >>> moment("2026-03-07T14:05:09.5+00:00")
+    '7 March 2026, 14:05 UTC'
+    """
+    try:
+        when = datetime.fromisoformat(str(value))
+    except ValueError:
+        return text(value)
+    return f"{when.day} {when:%B %Y, %H:%M %Z}".rstrip()
 
 
 def change(values: tuple[Any, Any]) -> str:
@@ -153,13 +172,81 @@ def numbered(rows: Iterable[Any]) -> list[tuple[int, Any]]:
     return list(enumerate(rows, start=1))
 
 
-def spaced(rows: Iterable[Any]) -> Sequence[Any]:
-    """At most `MOST_ROWS` of the rows, evenly spaced, always with the first and the last."""
+def spaced(rows: Iterable[Any], most: int = MOST_ROWS) -> Sequence[Any]:
+    """At most so many of the rows, evenly spaced, always with the first and the last."""
     every = list(rows)
-    if len(every) <= MOST_ROWS:
+    if len(every) <= most:
         return every
-    step = (len(every) - 1) / (MOST_ROWS - 1)
-    return [every[round(index * step)] for index in range(MOST_ROWS)]
+    step = (len(every) - 1) / (most - 1)
+    return [every[round(index * step)] for index in range(most)]
+
+
+def shorten(text: str, longest: int) -> str:
+    """The text on one line, cut with an ellipsis after `longest` characters.
+
+    >>> shorten("float32, pruned to half", 12)
+    'float32, pr…'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Labels as numbers if all are numbers, else by name.
+
+    >>> in_order({"10", "9"}), in_order({"10", "9", "cat"})
+    (['9', '10'], ['10', '9', 'cat'])
+    """
+    named = list(labels)
+    try:
+        return sorted(named, key=lambda label: (float(label), label))
+    except ValueError:
+        return sorted(named)
+
+
+def interval(limits: Any) -> str:
+    """Two limits of an interval, or nothing where there is none."""
+    if not isinstance(limits, list | tuple) or len(limits) != 2:
+        return ""
+    return f"{number(limits[0])} to {number(limits[1])}"
+
+
+@_or_dash
+def seconds(value: float) -> str:
+    """A span of time, in minutes or hours from a few on."""
+    if value < 10:
+        return f"{value:.2g} s"
+    if value < 600:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 36_000 else f"{value / 3600:.1f} h"
+
+
+_STATE_SIGNS = {"complete": "✓", "cached": "↻", "failed": "✕", "running": "…"}
+
+
+def state_class(node: Mapping[str, Any]) -> str:
+    """The kind of a node's state: complete, cached, failed, running or other."""
+    state = "cached" if node.get("cached") else str(node.get("state")).lower()
+    return state if state in _STATE_SIGNS else "other"
+
+
+def state_sign(node: Mapping[str, Any]) -> str:
+    """A sign for a node's state, so that colour need not tell it."""
+    return _STATE_SIGNS.get(state_class(node), "○")
+
+
+def state_words(node: Mapping[str, Any]) -> str:
+    """A node's state and, if it ran, its time.
+
+    >>> state_words({"state": "complete", "seconds": 12.3, "cached": False})
+    'complete, 12 s'
+    >>> state_words({"state": "complete", "seconds": 0.1, "cached": True})
+    'cached'
+    """
+    if state_class(node) == "cached":
+        return "cached"
+    state = "not started" if node.get("state") == "missing" else words(node.get("state"))
+    return f"{state}, {seconds(node['seconds'])}" if node.get("seconds") else state
 
 
 def compact_json(value: Any) -> str:
@@ -179,6 +266,13 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "words": words,
     "text": text,
     "change": change,
+    "interval": interval,
+    "moment": moment,
+    "path": path,
+    "state_class": state_class,
+    "state_sign": state_sign,
+    "state_words": state_words,
+    "seconds": seconds,
     "numbered": numbered,
     "headline": headline,
     "breakable": breakable,

@@ -326,6 +326,195 @@ def personalized_facts() -> dict[str, Any]:
     return facts
 
 
+def complete_facts() -> dict[str, Any]:
+    """A run with all that there is to show: audit, second schema of evaluation, ML Metadata."""
+    facts = full_facts(rounds=12)
+    for row in facts["history"]["rounds"]:
+        row["cohort"] = 190 + 7 * row["round"] % 23
+        row["sparsity"] = round(min(0.8, 0.04 * row["round"]), 3)
+    evaluation = facts["evaluation"]
+    evaluation |= {
+        "schema": 2,
+        "confidence": 0.95,
+        "metrics": {
+            name: {"higher_is_better": name not in ("loss", "calibration_error", "perplexity")}
+            for name in ("accuracy", "loss", "f1", "auc", "perplexity", "calibration_error")
+        },
+        "release": {"epsilon": 1.0, "delta": 1e-6, "note": "Noised; see release.json."},
+    }
+    for shift, evaluated in enumerate(evaluation["models"].values()):
+        evaluated["overall"] |= {
+            "f1": 0.92 - 0.01 * shift,
+            "auc": 0.991,
+            "perplexity": 1.35,
+            "calibration_error": 0.031,
+        }
+        evaluated["intervals"] = {
+            name: [round(0.97 * value, 4), round(1.02 * value, 4)]
+            for name, value in evaluated["overall"].items()
+        } | {"auc": None}
+        for one in evaluated["clients"].values():
+            one |= {
+                "p25": one["p10"] + 0.05,
+                "p75": 1.0,
+                "worst_decile": 0.612,
+                "mean_interval": [0.9 * one["mean"], 1.1 * one["mean"]],
+                "clients": 50,
+            }
+        evaluated["confusion"] = {
+            "labels": [str(label) for label in range(10)],
+            "counts": [
+                [33 if row == column else (row * column) % 4 // 2 for column in range(10)]
+                for row in range(10)
+            ],
+        }
+        evaluated["calibration"] = {
+            "edges": [round(0.1 * edge, 1) for edge in range(11)],
+            "confidence": [None, None, *(0.25 + 0.1 * index for index in range(8))],
+            "accuracy": [None, None, *(0.18 + 0.1 * index + 0.01 * shift for index in range(8))],
+            "counts": [0, 0, 4, 7, 12, 20, 31, 48, 80, 158],
+        }
+        evaluated["slices"] = {
+            "label": {
+                str(label): {
+                    "clients": 40 + label,
+                    "examples": 36,
+                    "overall": {"accuracy": 0.98 - 0.02 * label - 0.003 * shift},
+                    "intervals": {"accuracy": [0.94 - 0.02 * label, 1.0 - 0.015 * label]},
+                }
+                for label in range(10)
+            },
+            "client_examples": {
+                "under 5": {
+                    "clients": 11,
+                    "examples": 40,
+                    "overall": {"accuracy": 0.871},
+                    "intervals": {"accuracy": None},
+                }
+            },
+        }
+    rates = [index / 50 for index in range(51)]
+    facts["audit"] = {
+        "schema": 1,
+        "private": False,
+        "note": "The membership attack sees exact losses. Releasing it is not covered by epsilon.",
+        "confidence": 0.95,
+        "membership": {
+            "attack": "loss_threshold",
+            "unit": "client",
+            "members": 200,
+            "non_members": 50,
+            "auc": 0.537,
+            "auc_interval": [0.461, 0.611],
+            "advantage": 0.094,
+            "advantage_interval": [0.041, 0.207],
+            "tpr": 0.021,
+            "tpr_interval": [0.0, 0.052],
+            "fpr": 0.01,
+            "roc": {"fpr": rates, "tpr": [rate**0.9 for rate in rates]},
+        },
+        "canaries": {
+            "count": 96,
+            "included": 47,
+            "statistic": "all_iterates",
+            "auc": 0.58,
+            "auc_interval": [0.46, 0.69],
+            "epsilon_estimate": 0.61,
+            "final": {"auc": 0.52, "epsilon_estimate": None},
+            "lower_bound": {
+                "epsilon": 0.0,
+                "ceiling": 2.71,
+                "confidence": 0.95,
+                "guesses": 48,
+                "correct": 27,
+                "delta": 1e-5,
+                "source": "Steinke, Nasr and Jagielski (2023)",
+            },
+            "histogram": {
+                "edges": [round(-0.3 + 0.05 * edge, 2) for edge in range(13)],
+                "included": [0, 0, 1, 2, 4, 6, 9, 10, 8, 4, 2, 1],
+                "excluded": [1, 3, 6, 9, 11, 8, 6, 3, 2, 0, 0, 0],
+            },
+            "overhead": 0.034,
+        },
+        "ledger": {"private": True, "epsilon": 3.99, "delta": 1e-5},
+    }
+    graph = {
+        "ClientExampleGen": (),
+        "FederatedTrainer": ("ClientExampleGen",),
+        "ModelCompressor": ("FederatedTrainer", "ClientExampleGen"),
+        "PrivacyAuditor": ("FederatedTrainer", "ClientExampleGen"),
+        "FederatedEvaluator": ("ModelCompressor", "FederatedTrainer", "ClientExampleGen"),
+        "VariantSelector": ("FederatedEvaluator", "ModelCompressor"),
+        "ModelValidator": ("VariantSelector", "FederatedEvaluator", "PrivacyAuditor"),
+        "InfraValidator": ("VariantSelector", "ClientExampleGen"),
+        "Pusher": ("ModelValidator", "InfraValidator", "VariantSelector"),
+        "RunReporter": ("Pusher", "FederatedEvaluator", "ClientExampleGen", "PrivacyAuditor"),
+    }
+    facts["run"] = {
+        "started": "2026-03-07T14:05:09.123456+00:00",
+        "status": "succeeded",
+        "error": None,
+        "nodes": [
+            {
+                "name": name,
+                "state": "complete",
+                "seconds": 0.2 + 3.7 * index,
+                "cached": name == "ClientExampleGen",
+                "inputs": list(inputs),
+            }
+            for index, (name, inputs) in enumerate(graph.items())
+        ],
+        "lineage": [
+            {
+                "what": what,
+                "type": kind,
+                "id": number,
+                "node": node,
+                "path": f"artifacts/{node}/{what}/{number}",
+            }
+            for what, kind, node, number in (
+                ("pushed", "PushedModel", "Pusher", 19),
+                ("servable", "ServableModel", "VariantSelector", 15),
+                ("model", "FederatedModel", "FederatedTrainer", 3),
+                ("examples", "ClientExamples", "ClientExampleGen", 1),
+            )
+        ],
+        "config": "pipeline: digits\nseed: 7\ntrain:\n  rounds: 30\n",
+        "versions": {"privet": "0.7.0", "python": "3.11.2", "tensorflow": "2.14.1"},
+        "commands": {
+            "run": "privet run runs/digits/config.yaml --workdir runs/digits",
+            "serve": "privet serve --model_name digits --model_base_path serving/digits",
+            "report": "privet report runs/digits",
+            "tensorboard": "tensorboard --logdir runs/digits/artifacts/FederatedTrainer/history/5",
+        },
+    }
+    facts["worst_clients"] = [
+        {
+            "client_id": f"{number:02d}5f2c9a7be1d04838c1f6a2b7d09e44",
+            "examples": 3 + number,
+            "float": 0.5 + 0.02 * number,
+            "compressed": 0.48 + 0.02 * number,
+        }
+        for number in range(10)
+    ]
+    return facts
+
+
+def failed_facts() -> dict[str, Any]:
+    """A run whose trainer failed, so that the nodes below it never started."""
+    facts = complete_facts()
+    for step in ("ledger", "history", "compression", "evaluation", "selection", "verdict"):
+        facts[step] = None
+    facts |= {"infra": None, "pushed": None, "audit": None, "worst_clients": None}
+    _, trainer, *later = facts["run"]["nodes"]
+    trainer["state"] = "failed"
+    for node in later:
+        node |= {"state": "missing", "seconds": 0.0}
+    facts["run"] |= {"status": "failed", "error": "clip_norm must be above 0", "lineage": []}
+    return facts
+
+
 def rejected_facts() -> dict[str, Any]:
     facts = full_facts()
     rule = {
@@ -389,6 +578,16 @@ def personalized_run() -> RunFacts:
 @pytest.fixture
 def crowded_run() -> RunFacts:
     return RunFacts(**crowded_facts())
+
+
+@pytest.fixture
+def complete_run() -> RunFacts:
+    return RunFacts(**complete_facts())
+
+
+@pytest.fixture
+def failed_run() -> RunFacts:
+    return RunFacts(**failed_facts())
 
 
 @pytest.fixture

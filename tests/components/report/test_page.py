@@ -1,5 +1,6 @@
 """The page's contents: what it says of a run, of a missing step, and what it never lets through."""
 
+import copy
 import dataclasses
 import html
 import re
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from privet.components.report import page, wording
+from privet.components.report import wording
 from privet.components.report.page import RunFacts, render, run_banner
+from privet.components.report.verdicts import contradiction, privacy_statement, telling_apart
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "link", "br", "wbr"}
@@ -18,9 +20,14 @@ VOID = {"meta", "link", "br", "wbr"}
 
 def readable(document: str) -> str:
     """What a person reads: the body's text on one line."""
-    body = document[document.index("<body>") :]
+    body = without_scripts(document[document.index("<body>") :])
     words = re.sub(r"<[^>]*>", " ", body.replace("<wbr>", ""))
     return " ".join(html.unescape(words).split())
+
+
+def without_scripts(document: str) -> str:
+    """The page as it stands where no script runs."""
+    return re.sub(r"<script.*?</script>", "", document, flags=re.DOTALL)
 
 
 class Nesting(HTMLParser):
@@ -127,22 +134,35 @@ def test_page_is_well_formed_with_unique_ids_and_links_that_lead_somewhere(
     assert {link for link in parser.links if not link.startswith("#")} == {"data:,"}
 
 
+def test_contents_list_the_sections_that_there_are(
+    private_run: RunFacts, complete_run: RunFacts
+) -> None:
+    for run, optional in ((private_run, set()), (complete_run, {"#audit", "#run"})):
+        parser = Nesting()
+        parser.feed(render(run))
+        always = {"#main", "#levers", "#privacy", "#quality", "#gate", "#sizes", "#data"}
+        assert {link for link in parser.links if link.startswith("#")} == always | optional
+
+
 def test_page_is_self_contained(private_run: RunFacts) -> None:
     document = render(private_run)
     assert document.startswith("<!doctype html>")
-    assert not re.search(r"https?:|@import|<script|<iframe|<img|<object|\bon\w+=", document)
-    assert not re.search(r"url\((?!#)", document)
-    assert not re.search(r"\bsrc=", document)
+    assert not re.search(r"<script[^>]*\bsrc=", document)
+    plain = without_scripts(document)
+    assert not re.search(r"https?:|@import|<script|<iframe|<img|<object|\bon\w+=", plain)
+    assert not re.search(r"url\((?!#)", plain)
+    assert not re.search(r"\bsrc=", plain)
 
 
 def test_page_is_the_same_each_time(private_run: RunFacts) -> None:
     assert render(private_run) == render(private_run)
 
 
-def test_every_figure_has_a_table(private_run: RunFacts) -> None:
-    document = render(private_run)
+@pytest.mark.parametrize(("run", "figures"), [("private_run", 6), ("complete_run", 13)])
+def test_every_figure_has_a_table(run: str, figures: int, request: pytest.FixtureRequest) -> None:
+    document = render(request.getfixturevalue(run))
     found = re.findall(r"<figure.*?</figure>", document, re.DOTALL)
-    assert len(found) == 5
+    assert len(found) == figures
     for figure in found:
         assert "<title" in figure
         assert "<table" in figure
@@ -158,7 +178,7 @@ def test_simulated_clients_are_said_drawn_and_listed(partitioned_run: RunFacts) 
     ):
         assert words in text
     found = re.findall(r"<figure.*?</figure>", document, re.DOTALL)
-    assert len(found) == 6
+    assert len(found) == 7
     assert all("<table" in figure for figure in found)
     parser = Nesting()
     parser.feed(document)
@@ -306,10 +326,9 @@ def test_blessed_but_not_pushed_says_why(facts: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(RunFacts)][2:])
-def test_page_renders_without_any_one_step(facts: dict[str, Any], field: str) -> None:
-    facts[field] = None
-    text = readable(render(RunFacts(**facts)))
-    if field != "pushed":
+def test_page_renders_without_any_one_step(complete_run: RunFacts, field: str) -> None:
+    text = readable(render(dataclasses.replace(complete_run, **{field: None})))
+    if field not in ("pushed", "audit", "run", "worst_clients"):
         assert "Not available: the" in text or "No privacy ledger" in text
 
 
@@ -323,9 +342,8 @@ def test_page_of_a_run_that_has_written_nothing_says_so(facts: dict[str, Any]) -
 
 def test_empty_files_render_too() -> None:
     names = [one.name for one in dataclasses.fields(RunFacts)][2:]
-    assert "Not private" in readable(
-        render(RunFacts("a", "b", **{name: {"schema": 1} for name in names}))
-    )
+    empty: dict[str, Any] = {name: {"schema": 1} for name in names} | {"worst_clients": []}
+    assert "Not private" in readable(render(RunFacts("a", "b", **empty)))
 
 
 def test_regression_has_no_labels_and_says_lower_is_better(facts: dict[str, Any]) -> None:
@@ -340,6 +358,116 @@ def test_regression_has_no_labels_and_says_lower_is_better(facts: dict[str, Any]
 def test_no_earlier_model_is_said(facts: dict[str, Any]) -> None:
     del facts["evaluation"]["models"]["blessed"]
     assert "no earlier blessed model" in readable(render(RunFacts(**facts)))
+
+
+def test_guarantee_is_said_in_plain_words(private_run: RunFacts) -> None:
+    # e^3.99 = 54.05...; (e^3.99 + 1e-5) / (1 + e^3.99) = 0.98183...: both rounded up.
+    text = readable(render(private_run))
+    assert "Adding or removing any one client makes no outcome of this training more than" in text
+    assert "more than 54.1 times as likely (e to the power of ε), but for a probability of" in text
+    assert "can guess right in at most 98.2% of cases" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"neighbouring_relation": "replace_one_client"}, "Replacing any one client"),
+        ({"unit": "example"}, "Adding or removing any one example"),
+        ({"epsilon": 60.0}, "it says next to nothing"),
+    ],
+)
+def test_plain_words_follow_the_ledger(
+    facts: dict[str, Any], change: dict[str, Any], words: str
+) -> None:
+    assert words in " ".join(privacy_statement(facts["ledger"] | change))
+
+
+def test_nothing_is_promised_without_a_guarantee(facts: dict[str, Any]) -> None:
+    assert privacy_statement(None) == ()
+    assert privacy_statement(facts["ledger"] | {"private": False}) == ()
+
+
+def test_audit_is_shown_with_its_limits(complete_run: RunFacts) -> None:
+    text = readable(render(complete_run))
+    for words in (
+        "finding none proves nothing",
+        "The ledger’s an upper limit for every client, by the accounting of what ran 3.99",
+        "Lower bound holds in 95% of audits; 27 of 48 guesses were right 0.000",
+        "with every guess right: this audit can show no more 2.710",
+        "without an interval; not a bound 0.610",
+        "Area under the curve 0.537 0.461 to 0.611",
+        "Members found at 1% wrong 0.021 0.000 to 0.052",
+        "Estimate, final model only —",
+        "Releasing it is not covered by epsilon.",
+    ):
+        assert words in text
+    assert "contradicts" not in text
+
+
+def test_audit_above_the_ledger_is_an_alarm(complete_run: RunFacts) -> None:
+    audit = copy.deepcopy(dict(complete_run.audit or {}))
+    audit["canaries"]["lower_bound"]["epsilon"] = 5.2
+    text = readable(render(dataclasses.replace(complete_run, audit=audit)))
+    assert "The audit contradicts the ledger Epsilon is at least 5.200 by the audit" in text
+    audit["ledger"]["private"] = False
+    assert contradiction(audit) is None
+
+
+def test_audit_without_canaries_names_the_setting(complete_run: RunFacts) -> None:
+    audit = {**(complete_run.audit or {}), "canaries": None}
+    text = readable(render(dataclasses.replace(complete_run, audit=audit)))
+    assert "Training had no canaries" in text
+    assert "train.canaries" in text
+
+
+def test_second_schema_of_evaluation_is_shown(complete_run: RunFacts) -> None:
+    text = readable(render(complete_run))
+    for words in (
+        "Float 0.923 0.895–0.942 0.923 0.831–1.015 0.803 0.933 0.612 0.500",
+        "intervals at 95% confidence, by bootstrap over clients",
+        "All 4 other metrics",
+        "Calibration error lower is better",
+        "a noised release of the numbers per client, with ε = 1.00 and δ = 10⁻⁶",
+        "label = 0 40 0.980 0.977 0.974",
+        "client_examples = under 5 11",
+        "005f2c9a7be1 3 0.500 0.480",
+        "shown are their first 12 characters",
+    ):
+        assert words in text, words
+    assert "005f2c9a7be1d" not in text
+
+
+def test_run_is_shown_with_lineage_versions_and_commands(complete_run: RunFacts) -> None:
+    text = readable(render(complete_run))
+    for words in (
+        "started 7 March 2026, 14:05 UTC",
+        "ClientExampleGen ↻ cached",
+        "FederatedTrainer ✓ complete, 3.9 s",
+        "Servable ServableModel in artifacts/VariantSelector/servable/15 VariantSelector 15",
+        "privet run runs/digits/config.yaml --workdir runs/digits",
+        "tensorflow 2.14.1",
+        "pipeline: digits seed: 7",
+    ):
+        assert words in text, words
+
+
+def test_failed_run_names_the_node_and_the_error(failed_run: RunFacts) -> None:
+    banner = run_banner(failed_run)
+    assert (banner.title, banner.text) == ("Failed", "clip_norm must be above 0")
+    assert banner.items == ("FederatedTrainer failed",)
+    text = readable(render(failed_run))
+    assert "FederatedTrainer ✕ failed, 3.9 s" in text
+    assert "Pusher ○ not started" in text
+    assert "No model was pushed, so there is no lineage to show." in text
+
+
+def test_secret_cohorts_are_said_to_be_secret(facts: dict[str, Any]) -> None:
+    assert "Every round had 200 clients." in readable(render(RunFacts(**facts)))
+    for row in facts["history"]["rounds"]:
+        row["cohort"] = None
+    text = readable(render(RunFacts(**facts)))
+    assert "a secret that the amplification by sampling rests on" in text
+    assert "Clients per round From" not in text
 
 
 def test_exact_numbers_are_marked(private_run: RunFacts) -> None:
@@ -357,7 +485,8 @@ def poisoned(value: Any) -> Any:
     return HOSTILE if isinstance(value, str) else value
 
 
-def test_no_text_of_any_file_becomes_markup(facts: dict[str, Any]) -> None:
+def test_no_text_of_any_file_becomes_markup(complete_run: RunFacts) -> None:
+    facts = dataclasses.asdict(complete_run)
     hostile = poisoned(facts)
     hostile["evaluation"]["models"]["float"]["overall"][HOSTILE] = 0.5
     hostile["history"]["rounds"][0]["eval"][HOSTILE] = 0.5
@@ -368,7 +497,8 @@ def test_no_text_of_any_file_becomes_markup(facts: dict[str, Any]) -> None:
     labels = {HOSTILE: [1, 2], "0": [3, 4]}
     hostile["statistics"]["partition"] = {"kind": HOSTILE, "shown": [HOSTILE] * 2, "labels": labels}
     document = render(RunFacts(**hostile))
-    assert "<script" not in document
+    assert document.count("<script") == document.count("</script>")
+    assert "<script" not in without_scripts(document)
     assert document.count("&lt;script&gt;") > 30
     parser = Nesting()
     parser.feed(document)
@@ -411,6 +541,11 @@ def test_long_runs_show_spaced_rows_with_the_last() -> None:
         (wording.change, (0.5, 0.75), "+0.250"),
         (wording.words, True, "yes"),
         (wording.headline, "RMSE", "RMSE"),
+        (wording.seconds, 0.25, "0.25 s"),
+        (wording.seconds, 7200, "120 min"),
+        (wording.interval, [0.5, 1], "0.500 to 1.000"),
+        (wording.interval, None, ""),
+        (wording.moment, "yesterday", "yesterday"),
     ],
 )
 def test_values_are_written_for_people(write: Any, value: Any, expected: str) -> None:
@@ -418,8 +553,8 @@ def test_values_are_written_for_people(write: Any, value: Any, expected: str) ->
 
 
 def test_limit_and_value_never_look_equal_when_they_differ() -> None:
-    assert page.telling_apart(0.84999, 0.85) == ("0.84999", "0.85")
-    assert page.telling_apart(0.921, 0.85) == ("0.921", "0.850")
+    assert telling_apart(0.84999, 0.85) == ("0.84999", "0.85")
+    assert telling_apart(0.921, 0.85) == ("0.921", "0.850")
 
 
 def colours(style: str) -> list[dict[str, str]]:
