@@ -8,8 +8,8 @@ from tfx.types import artifact_utils
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from privet.components.evaluate import transforms
 from privet.components.evaluate.config import EvaluateConfig
+from privet.components.evaluate.job import Job
 from privet.components.shared import artifacts, files, storage
 
 
@@ -20,6 +20,8 @@ class FederatedEvaluatorSpec(ComponentSpec):
         "split": ExecutionParameter(type=str),
         "config": ExecutionParameter(type=str),
         "seed": ExecutionParameter(type=int),
+        "salt_file": ExecutionParameter(type=str, optional=True),
+        "files_digest": ExecutionParameter(type=str),
         "source_version": ExecutionParameter(type=str),
     }
     INPUTS = {  # noqa: RUF012
@@ -42,7 +44,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Any]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes evaluation.json and per_client/."""
+        """Writes evaluation.json, per_client/ and, if asked for, release.json."""
+        from privet.components.evaluate.run import evaluate_to
         from privet.components.shared.predictors import servable_fits
 
         examples = artifact_utils.get_single_uri(input_dict["examples"])
@@ -52,17 +55,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         for blessed in input_dict.get("blessed", []):  # none or one
             if servable_fits(blessed.uri, schema):
                 servables["blessed"] = blessed.uri
-        models = transforms.Models(artifact_utils.get_single_uri(input_dict["model"]), servables)
-        with self._make_beam_pipeline() as pipeline:
-            transforms.evaluate(
-                pipeline,
-                examples,
-                exec_properties["split"],
-                models,
-                artifact_utils.get_single_uri(output_dict["evaluation"]),
-                EvaluateConfig.from_json(exec_properties["config"]).personalization,
-                exec_properties["seed"],
-            )
+        job = Job(
+            examples,
+            exec_properties["split"],
+            artifact_utils.get_single_uri(input_dict["model"]),
+            servables,
+            EvaluateConfig.from_json(exec_properties["config"]),
+            exec_properties["seed"],
+            exec_properties.get("salt_file"),
+        )
+        output = artifact_utils.get_single_uri(output_dict["evaluation"])
+        evaluate_to(job, output, self._make_beam_pipeline)
 
 
 class FederatedEvaluator(base_beam_component.BaseBeamComponent):
@@ -75,8 +78,10 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
       blessed: the last blessed ServableModel, evaluated as `blessed`; may be empty, and is left
         out when it takes other features than these examples have.
       config: see EvaluateConfig.
-      seed: of what a client adapts to, in which order, with personalization.
+      seed: of the bootstrap and, with personalization, of what a client adapts to.
       split: the split to evaluate on.
+      salt_file: the secret that ingestion has hashed client ids with, for slices by attributes
+        whose file has the ids of the source. None if it has those of the store.
     """
 
     SPEC_CLASS = FederatedEvaluatorSpec
@@ -91,17 +96,21 @@ class FederatedEvaluator(base_beam_component.BaseBeamComponent):
         config: EvaluateConfig | None = None,
         seed: int = 0,
         split: str = "eval",
+        salt_file: str | None = None,
     ):
-        folder = Path(__file__).parent
+        folder, config = Path(__file__).parent, config or EvaluateConfig()
+        secret = {} if salt_file is None else {"salt_file": salt_file}
         spec = FederatedEvaluatorSpec(
             examples=examples,
             model=model,
             variants=variants,
             blessed=blessed,
             split=split,
-            config=(config or EvaluateConfig()).to_json(),
+            config=config.to_json(),
             seed=seed,
+            files_digest=files.content_digest(config.files),
             source_version=files.source_digest(folder, folder.parent / "shared"),
             evaluation=Channel(type=artifacts.FederatedEvaluation),
+            **secret,
         )
         super().__init__(spec=spec)

@@ -7,16 +7,19 @@ thrown away: none leaves the client, and only these metrics stay.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import msgspec
 import numpy as np
 
+from privet.components.evaluate import bootstrap
+from privet.components.evaluate.batches import batch_of
 from privet.components.evaluate.config import PersonalizationConfig
-from privet.components.evaluate.metrics import ClientMetrics, Summary, percentiles
-from privet.components.shared import tasks
-from privet.components.shared.schema import Task
+from privet.components.evaluate.counts import share_above, share_below
+from privet.components.evaluate.measure import ClientValues, Plan, measure
+from privet.components.evaluate.measures import Measures
+from privet.components.evaluate.summary import Spread, Summary
 from privet.components.shared.storage import ClientData, stable_hash
 
 DEFAULT_SHARE = 0.5
@@ -30,13 +33,17 @@ class Personalized:
     """One client before and after.
 
     Attributes:
-      metrics: of MODELS, on the client's examples that measure.
+      measured: the client with its examples that measure.
+      baseline, personal: scores of the global and of its own model on them, float32 [examples,
+        units]; the same where fine-tuning diverged.
       adaptation_examples: number of examples that it adapted to.
       diverged: fine-tuning led to numbers that are not finite. The client then keeps the global
         model, as its device would.
     """
 
-    metrics: ClientMetrics
+    measured: ClientData
+    baseline: np.ndarray
+    personal: np.ndarray
     adaptation_examples: int
     diverged: bool
 
@@ -76,48 +83,42 @@ def batches(client: ClientData, config: PersonalizationConfig, seed: int) -> Ite
 
 
 def compare(
-    task: Task,
-    adapting: ClientData,
-    measured: ClientData,
-    baseline: np.ndarray,
-    personal: np.ndarray | None,
+    adapting: ClientData, measured: ClientData, baseline: np.ndarray, personal: np.ndarray | None
 ) -> Personalized:
     """A client before and after.
 
     Args:
-      task: the prediction task.
       adapting: the client with the examples that it adapted to.
       measured: the same with those that measure.
       baseline: the global model's scores on them, float32 [examples, units].
       personal: the personal model's; None if it diverged.
     """
-    scores = (baseline, baseline if personal is None else personal)
-    means = {
-        model: tasks.mean_metrics(task, predicted, measured.labels)
-        for model, predicted in zip(MODELS, scores, strict=True)
-    }
-    metrics = ClientMetrics(measured.client_id, len(measured), means)
-    return Personalized(metrics, len(adapting), diverged=personal is None)
+    own = baseline if personal is None else personal
+    return Personalized(measured, baseline, own, len(adapting), diverged=personal is None)
 
 
 @dataclasses.dataclass
 class PersonalizationSummary:
-    """What personalization did to any number of clients, mergeable in any order."""
+    """What personalization did to any number of clients, mergeable in any order.
+
+    Attributes:
+      measured: of MODELS, on the examples that measure.
+      gains: metric -> over clients, by how much the personal model is better.
+      adaptation_examples: number of examples that clients adapted to.
+      diverged: clients whose fine-tuning did.
+    """
 
     measured: Summary = dataclasses.field(default_factory=Summary)
+    gains: dict[str, Spread] = dataclasses.field(default_factory=dict)
     adaptation_examples: int = 0
     diverged: int = 0
 
-    def add(self, client: Personalized) -> Self:
-        """Adds a client."""
-        self.measured.add(client.metrics)
-        self.adaptation_examples += client.adaptation_examples
-        self.diverged += client.diverged
-        return self
-
     def merge(self, other: "PersonalizationSummary") -> Self:
-        """Adds the clients of another summary."""
+        """Adds the clients of another summary, which is used up."""
         self.measured.merge(other.measured)
+        for metric, spread in other.gains.items():
+            known = self.gains.get(metric)
+            self.gains[metric] = spread if known is None else known.merge(spread)
         self.adaptation_examples += other.adaptation_examples
         self.diverged += other.diverged
         return self
@@ -131,43 +132,82 @@ def merge_all(summaries: Iterable[PersonalizationSummary]) -> PersonalizationSum
     return merged
 
 
+def summarize(
+    plan: Plan, clients: Sequence[Personalized]
+) -> tuple[PersonalizationSummary, ClientValues]:
+    """Measures clients before and after.
+
+    Args:
+      plan: of the evaluation; slices and release are of the other models only.
+      clients: at least one.
+    """
+    plain = dataclasses.replace(plan, slicers={}, released=None)
+    batch = batch_of([client.measured for client in clients])
+    scores = {
+        BASELINE: np.concatenate([client.baseline for client in clients]),
+        PERSONALIZED: np.concatenate([client.personal for client in clients]),
+    }
+    measured, values = measure(plain, batch, scores)
+    weights = bootstrap.client_weights(batch.client_ids, plan.replicates, plan.seed)
+    gains = {
+        metric: Spread.of(
+            _gain(values[BASELINE][metric], values[PERSONALIZED][metric], higher), weights
+        )
+        for metric, higher in plan.measures.directions.items()
+    }
+    adapted = sum(client.adaptation_examples for client in clients)
+    diverged = sum(client.diverged for client in clients)
+    return PersonalizationSummary(measured, gains, adapted, diverged), values
+
+
 def report(
-    summary: PersonalizationSummary, config: PersonalizationConfig, task: Task, clients: int
+    summary: PersonalizationSummary, config: PersonalizationConfig, measured: Measures, clients: int
 ) -> dict[str, Any]:
     """The part `personalization` of evaluation.json.
 
     Args:
       summary: of the clients that could be personalized.
       config: how they were.
-      task: the prediction task.
+      measured: what was measured.
       clients: of the split, with those that have too few examples.
     """
-    measured = summary.measured
+    models = {
+        name: {kind: model[kind] for kind in ("overall", "intervals", "clients")}
+        for name, model in summary.measured.figures(measured, ()).items()
+    }
     return {
         "settings": msgspec.to_builtins(config),
-        "clients": len(measured.examples),
-        "too_few_examples": clients - len(measured.examples),
+        "clients": summary.measured.clients,
+        "too_few_examples": clients - summary.measured.clients,
         "diverged": summary.diverged,
         "adaptation_examples": summary.adaptation_examples,
-        "examples": sum(measured.examples),
-        "models": measured.to_json(),
-        "gain": _gain(measured, task) if measured.examples else None,
+        "examples": summary.measured.examples,
+        "models": models,
+        "gain": _gains(summary, measured, models) if models else None,
     }
 
 
-def _gain(measured: Summary, task: Task) -> dict[str, Any]:
+def _gains(
+    summary: PersonalizationSummary, measured: Measures, models: dict[str, Any]
+) -> dict[str, Any]:
     """By how much the personal models are better: above 0 is an improvement in every metric."""
     overall, clients = {}, {}
-    for metric in tasks.metric_names(task):
-        before, after = (np.asarray(measured.means[model][metric]) for model in MODELS)
-        gains = after - before if tasks.higher_is_better(metric) else before - after
-        overall[metric] = float(np.average(gains, weights=measured.examples))
-        clients[metric] = {
-            **percentiles(gains, higher_is_better=True),
-            "improved": float((gains > 0).mean()),
-            "worsened": float((gains < 0).mean()),
-        }
+    for metric, higher in measured.directions.items():
+        before, after = (models[name]["overall"][metric] for name in MODELS)
+        known = before is not None and after is not None
+        overall[metric] = _gain(before, after, higher) if known else None
+        spread = summary.gains[metric]
+        figures = spread.figures(higher_is_better=True)
+        del figures["histogram"]
+        defined = figures["clients"] > 0
+        improved = share_above(spread.counts, 0.0) if defined else None
+        worsened = share_below(spread.counts, 0.0) if defined else None
+        clients[metric] = {**figures, "improved": improved, "worsened": worsened}
     return {"overall": overall, "clients": clients}
+
+
+def _gain(before: Any, after: Any, higher_is_better: bool) -> Any:
+    return after - before if higher_is_better else before - after
 
 
 def _take(client: ClientData, positions: np.ndarray) -> ClientData:

@@ -1,117 +1,71 @@
 """The Beam pipeline of evaluation: every client of a split under every model, in one pass."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam.utils.shared import Shared
 
-from privet.components.evaluate import metrics, personalization
-from privet.components.evaluate.config import PersonalizationConfig
-from privet.components.evaluate.metrics import ClientMetrics, Summary
+from privet.components.evaluate import personalization, summary
+from privet.components.evaluate.batches import batch_of, batches_of
+from privet.components.evaluate.job import FLOAT, Job, plan_of
+from privet.components.evaluate.measure import ClientValues, Plan, measure
 from privet.components.evaluate.personalization import PersonalizationSummary, Personalized
-from privet.components.shared import files, layout, tasks
+from privet.components.evaluate.summary import Summary
+from privet.components.shared import files, layout
 from privet.components.shared.storage import ClientData, ClientStore, has_split
 
-Evaluated = tuple[ClientMetrics, Personalized | None]
-"""A client under every model, and before and after its own fine-tuning, if it could be done."""
+_ROWS = "rows"
+
+Evaluated = tuple[Summary, PersonalizationSummary]
+"""Any number of clients under every model, and before and after their own fine-tuning."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Models:
-    """Where the models to compare are.
-
-    Attributes:
-      trained: folder of the FederatedModel.
-      servables: name -> folder of a ServableModel, such as compressed and blessed.
-    """
-
-    trained: str
-    servables: Mapping[str, str]
-
-
-def evaluate(
-    pipeline: beam.Pipeline,
-    examples: str,
-    split: str,
-    models: Models,
-    output: str,
-    config: PersonalizationConfig | None = None,
-    seed: int = 0,
-) -> None:
+def evaluate(pipeline: beam.Pipeline, job: Job, output: str) -> None:
     """Adds the evaluation of a split to a pipeline.
 
     Args:
       pipeline: the Beam pipeline.
-      examples: folder of the ClientExamples.
-      split: the split whose clients are evaluated.
-      models: what to evaluate; the trained model is called `float`.
-      output: folder that gets evaluation.json and per_client/ (Parquet).
-      config: of fine-tuning on each client; None for none.
-      seed: of what a client adapts to, and in which order.
+      job: what is evaluated, and how.
+      output: folder that gets evaluation.json, per_client/ (Parquet) and, for a release, its exact
+        sums in layout.RELEASE_SUMS.
     """
-    store = ClientStore(examples, split)
-    rows = _row_schema(["float", *models.servables], store, config is not None)
+    store = ClientStore(job.examples, job.split)
     evaluated = (
         pipeline
         | "ShardNames" >> beam.Create(list(store.shards))
         | "SpreadShards" >> beam.Reshuffle()
-        | "EvaluateClients" >> beam.ParDo(_EvaluateClients(examples, split, models, config, seed))
+        | "EvaluateClients" >> beam.ParDo(_EvaluateClients(job)).with_outputs(_ROWS, main="parts")
+    )
+    _ = evaluated[_ROWS] | "WritePerClient" >> beam.io.WriteToParquetBatched(
+        files.join(output, "per_client", "clients"),
+        _row_schema(job, store),
+        file_name_suffix=".parquet",
     )
     _ = (
-        evaluated
-        | "PerClientRows" >> beam.Map(_row, rows.names)
-        | "WritePerClient"
-        >> beam.io.WriteToParquet(
-            files.join(output, "per_client", "clients"),
-            rows,
-            file_name_suffix=".parquet",
-        )
-    )
-    personalized = (
-        evaluated
-        | "Personalized" >> beam.FlatMap(lambda pair: pair[1:] if pair[1] else ())
-        | "SummarizePersonalized" >> beam.CombineGlobally(_SummarizePersonalized())
-    )
-    _ = (
-        evaluated
-        | "Metrics" >> beam.Map(lambda pair: pair[0])
+        evaluated["parts"]
         | "Summarize" >> beam.CombineGlobally(_Summarize())
-        | "WriteEvaluation"
-        >> beam.Map(
-            _write,
-            beam.pvalue.AsSingleton(personalized),
-            config,
-            store.schema.task,
-            split,
-            output,
-        )
+        | "WriteEvaluation" >> beam.Map(_write, job, store, output)
     )
 
 
 class _EvaluateClients(beam.DoFn):
-    """Shard name -> Evaluated of each of its clients."""
+    """Shard name -> Evaluated of its clients, and tables with a row for each."""
 
-    def __init__(
-        self,
-        examples: str,
-        split: str,
-        models: Models,
-        config: PersonalizationConfig | None,
-        seed: int,
-    ):
-        self._examples, self._split, self._models = examples, split, models
-        self._config, self._seed = config, seed
+    def __init__(self, job: Job):
+        self._job = job
         self._shared = Shared()  # one set of models per process, however many threads
 
     def setup(self) -> None:
-        self._store = ClientStore(self._examples, self._split)
+        job = self._job
+        self._store = ClientStore(job.examples, job.split)
         self._set_apart: ClientStore | None = None
-        adapting = f"{self._split}_adapt"
-        if self._config and self._config.share is None and has_split(self._examples, adapting):
-            self._set_apart = ClientStore(self._examples, adapting)
+        adapting, config = f"{job.split}_adapt", job.config.personalization
+        if config and config.share is None and has_split(job.examples, adapting):
+            self._set_apart = ClientStore(job.examples, adapting)
         self._loaded = self._shared.acquire(self._load)
 
     def teardown(self) -> None:
@@ -119,33 +73,42 @@ class _EvaluateClients(beam.DoFn):
             if store is not None:
                 store.close()
 
-    def process(self, shard: str) -> Iterator[Evaluated]:
-        for client in self._store.read_many(self._store.references(shard)):
-            means = {
-                name: tasks.mean_metrics(
-                    self._store.schema.task, predict(client.features), client.labels
-                )
-                for name, predict in self._loaded.predictors.items()
-            }
-            yield ClientMetrics(client.client_id, len(client), means), self._personalized(client)
+    def process(self, shard: str) -> Iterator[Any]:
+        plan, schema = self._loaded.plan, _row_schema(self._job, self._store)
+        whole, personal = Summary(), PersonalizationSummary()
+        for clients in batches_of(self._store.read_many(self._store.references(shard))):
+            batch = batch_of(clients)
+            models = self._loaded.predict.items()
+            scores = {name: predict(batch.features) for name, predict in models}
+            found, values = measure(plan, batch, scores)
+            whole.merge(found)
+            columns = {"client_id": list(batch.client_ids), "examples": batch.sizes}
+            columns |= _columns(values)
+            tuned = self._personalized(clients)
+            if tuned:
+                part, own_values = personalization.summarize(plan, list(tuned.values()))
+                personal.merge(part)
+                columns |= _personal_columns(tuned, own_values, len(clients))
+            yield beam.pvalue.TaggedOutput(_ROWS, _table(columns, schema, len(clients)))
+        yield whole, personal
 
-    def _personalized(self, client: ClientData) -> Personalized | None:
-        """The client before and after; None without personalization or enough examples."""
-        if self._config is None:
-            return None
-        parts = self._divide(client, self._config)
-        if parts is None:
-            return None
-        adapting, measured = parts
-        scores = self._loaded.personalize(adapting, measured)
-        return personalization.compare(self._store.schema.task, adapting, measured, *scores)
+    def _personalized(self, clients: Sequence[ClientData]) -> dict[int, Personalized]:
+        """Position of a client -> before and after, of those that have enough examples."""
+        if self._loaded.personalize is None:
+            return {}
+        found = {}
+        for place, client in enumerate(clients):
+            parts = self._divide(client)
+            if parts is not None:
+                scores = self._loaded.personalize(*parts)
+                found[place] = personalization.compare(*parts, *scores)
+        return found
 
-    def _divide(
-        self, client: ClientData, config: PersonalizationConfig
-    ) -> tuple[ClientData, ClientData] | None:
+    def _divide(self, client: ClientData) -> tuple[ClientData, ClientData] | None:
         if self._set_apart is None:
-            share = config.share or personalization.DEFAULT_SHARE
-            return personalization.divide(client, share, self._seed)
+            config = self._job.config.personalization
+            share = (config and config.share) or personalization.DEFAULT_SHARE
+            return personalization.divide(client, share, self._job.seed)
         reference = self._set_apart.look_up(client.client_id)
         if reference is None:  # it had too few examples for ingestion to set any apart
             return None
@@ -154,105 +117,103 @@ class _EvaluateClients(beam.DoFn):
     def _load(self) -> "_Loaded":
         from privet.components.shared import predictors  # imports TensorFlow, in the worker
 
-        schema, trained = self._store.schema, self._models.trained
-        predict = {"float": predictors.load_keras(trained, schema)}
-        for name, directory in self._models.servables.items():
+        job, schema = self._job, self._store.schema
+        predict = {FLOAT: predictors.load_keras(job.trained, schema)}
+        for name, directory in job.servables.items():
             predict[name] = predictors.load_servable(directory)
-        if self._config is None:
-            return _Loaded(predict, None)
+        plan = plan_of(job, schema)
+        if job.config.personalization is None:
+            return _Loaded(predict, plan, None)
         from privet.components.evaluate.fine_tuning import load_personalize
 
-        personalize = load_personalize(trained, schema, self._config, self._seed)
-        return _Loaded(predict, personalize)
+        personalize = load_personalize(job.trained, schema, job.config.personalization, job.seed)
+        return _Loaded(predict, plan, personalize)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Loaded:
-    """What a process keeps: predictors by name of the model, and how a client is personalized."""
+    """What a process keeps: predictors by name of the model, the plan, and how to personalize."""
 
-    predictors: Mapping[str, Any]
+    predict: Mapping[str, Any]
+    plan: Plan
     personalize: Any
 
 
 class _Summarize(beam.CombineFn):
-    """ClientMetrics -> Summary."""
+    """Parts -> the whole."""
 
-    def create_accumulator(self) -> Summary:
-        return Summary()
+    def create_accumulator(self) -> Evaluated:
+        return Summary(), PersonalizationSummary()
 
-    def add_input(self, summary: Summary, client: ClientMetrics) -> Summary:
-        return summary.add(client)
+    def add_input(self, total: Evaluated, part: Evaluated) -> Evaluated:
+        return self.merge_accumulators([total, part])
 
-    def merge_accumulators(self, summaries: Iterable[Summary]) -> Summary:
-        return metrics.merge_all(summaries)
+    def merge_accumulators(self, parts: Iterable[Evaluated]) -> Evaluated:
+        wholes, personal = zip(*parts, strict=True)
+        return summary.merge_all(wholes), personalization.merge_all(personal)
 
-    def extract_output(self, summary: Summary) -> Summary:
-        return summary
-
-
-class _SummarizePersonalized(beam.CombineFn):
-    """Personalized -> PersonalizationSummary."""
-
-    def create_accumulator(self) -> PersonalizationSummary:
-        return PersonalizationSummary()
-
-    def add_input(
-        self, summary: PersonalizationSummary, client: Personalized
-    ) -> PersonalizationSummary:
-        return summary.add(client)
-
-    def merge_accumulators(
-        self, summaries: Iterable[PersonalizationSummary]
-    ) -> PersonalizationSummary:
-        return personalization.merge_all(summaries)
-
-    def extract_output(self, summary: PersonalizationSummary) -> PersonalizationSummary:
-        return summary
+    def extract_output(self, total: Evaluated) -> Evaluated:
+        return total
 
 
-def _row(evaluated: Evaluated, names: Iterable[str]) -> dict[str, Any]:
-    client, personalized = evaluated
-    row = dict.fromkeys(names) | _columns(client)
-    row |= {"client_id": client.client_id, "examples": client.examples}
-    if personalized is not None:
-        row |= _columns(personalized.metrics)
-        row["adaptation_examples"] = personalized.adaptation_examples
-        row["measured_examples"] = personalized.metrics.examples
-        row["diverged"] = personalized.diverged
-    return row
-
-
-def _columns(client: ClientMetrics) -> dict[str, float]:
+def _columns(values: ClientValues) -> dict[str, np.ndarray]:
     return {
-        f"{model}.{metric}": mean
-        for model, means in client.means.items()
-        for metric, mean in means.items()
+        f"{model}.{metric}": found
+        for model, metrics in values.items()
+        for metric, found in metrics.items()
     }
 
 
-def _row_schema(models: Iterable[str], store: ClientStore, personalized: bool) -> pa.Schema:
+def _personal_columns(
+    tuned: Mapping[int, Personalized], values: ClientValues, clients: int
+) -> dict[str, list[Any]]:
+    """Columns of personalization, null for clients without it."""
+    columns = {name: found.tolist() for name, found in _columns(values).items()}
+    columns["adaptation_examples"] = [one.adaptation_examples for one in tuned.values()]
+    columns["measured_examples"] = [len(one.measured) for one in tuned.values()]
+    columns["diverged"] = [one.diverged for one in tuned.values()]
+    spread = {}
+    for name, found in columns.items():
+        of_place = dict(zip(tuned, found, strict=True))
+        spread[name] = [of_place.get(place) for place in range(clients)]
+    return spread
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema, rows: int) -> pa.Table:
+    """The columns as Arrow has them; NaN and columns that are missing are null."""
+    arrays = [
+        pa.array(columns.get(field.name, [None] * rows), field.type, from_pandas=True)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _row_schema(job: Job, store: ClientStore) -> pa.Schema:
     """Columns of per_client/; those of personalization are null for clients without it."""
-    names = tasks.metric_names(store.schema.task)
+    metrics = list(job.config.metric_directions(store.schema.task))
     fields = [("client_id", pa.string()), ("examples", pa.int64())]
-    fields += [(f"{model}.{metric}", pa.float64()) for model in models for metric in names]
-    if personalized:
+    fields += [(f"{model}.{metric}", pa.float64()) for model in job.models for metric in metrics]
+    if job.config.personalization is not None:
         fields += [("adaptation_examples", pa.int64()), ("measured_examples", pa.int64())]
         fields += [("diverged", pa.bool_())]
         both = personalization.MODELS
-        fields += [(f"{model}.{metric}", pa.float64()) for model in both for metric in names]
+        fields += [(f"{model}.{metric}", pa.float64()) for model in both for metric in metrics]
     return pa.schema(fields)
 
 
-def _write(
-    summary: Summary,
-    personalized: PersonalizationSummary,
-    config: PersonalizationConfig | None,
-    task: Any,
-    split: str,
-    output: str,
-) -> None:
+def _write(evaluated: Evaluated, job: Job, store: ClientStore, output: str) -> None:
+    whole, personal = evaluated
+    plan, schema, config = plan_of(job, store.schema), store.schema, job.config.personalization
     part = None
     if config is not None:
-        part = personalization.report(personalized, config, task, len(summary.examples))
-    content = metrics.evaluation(summary, task, split, part)
+        part = personalization.report(personal, config, plan.measures, whole.clients)
+    names = schema.label.class_names
+    content = summary.evaluation(whole, plan.measures, job.split, names, part)
+    if plan.released is not None:
+        sums = {
+            name: model.released.tolist()
+            for name, model in whole.models.items()
+            if model.released is not None
+        }
+        files.write_json(files.join(output, layout.RELEASE_SUMS), sums)
     files.write_json(files.join(output, layout.EVALUATION), content)

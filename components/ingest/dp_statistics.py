@@ -5,15 +5,10 @@ Foundations of Differential Privacy", appendix A), with one multiplier of the se
 `bounded_sums.py` derives. The statistics of a split compose in sequence; a client is in one
 split only, so the splits compose in parallel.
 
-The sums are whole numbers and the noise is rounded to whole numbers as well: sum + round(noise) =
-round(sum + noise), which only post-processes the Gaussian mechanism and leaves no trace of the
-sum in the low bits of a float (Mironov, 2012, "On Significance of the Least Significant Bits For
-Differential Privacy").
+The sums are whole numbers, and so is the noise (`shared/noised_statistics.py`).
 """
 
 import functools
-import math
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +27,6 @@ from privet.components.ingest.bounded_sums import (
 )
 from privet.components.ingest.config import DpStatisticsConfig
 from privet.components.shared import noised_statistics, privacy_loss
-from privet.components.shared.errors import PrivacyError
 from privet.components.shared.schema import Schema
 
 __all__ = ["BoundedSums", "event", "release"]
@@ -58,12 +52,7 @@ def check_delta(config: DpStatisticsConfig, clients: int) -> None:
     Raises:
       PrivacyError: delta >= 1 / clients.
     """
-    if config.delta * clients >= 1:
-        raise PrivacyError(
-            f"data.dp_statistics.delta={config.delta} is not below 1 / {clients} clients: a "
-            "mechanism that publishes one client in full would satisfy it. Set delta below "
-            f"{1 / clients:.1e}."
-        )
+    noised_statistics.check_delta("data.dp_statistics.delta", config.delta, clients)
 
 
 def release(sums: BoundedSums, generator: np.random.Generator | None = None) -> dict[str, Any]:
@@ -85,7 +74,9 @@ def release(sums: BoundedSums, generator: np.random.Generator | None = None) -> 
     noised = {
         split: {
             one.name: values[one.name]
-            + _rounded_noise(noise_multiplier * one.sensitivity, one.size, generator)
+            + noised_statistics.rounded_noise(
+                noise_multiplier * one.sensitivity, one.size, generator
+            )
             for one in statistics
         }
         for split, values in sums.sums.items()
@@ -128,7 +119,7 @@ def _mechanism(
             one.name: {
                 "sensitivity": _in_units(one, one.sensitivity),
                 "standard_error": _in_units(
-                    one, _standard_error(noise_multiplier * one.sensitivity)
+                    one, noised_statistics.standard_error(noise_multiplier * one.sensitivity)
                 ),
             }
             for one in statistics
@@ -159,7 +150,7 @@ def _split_json(
             continue
         features[name] = {
             "public_range": list(bounds),
-            **_mean_json(
+            **noised_statistics.mean_json(
                 int(noised[f"{name}.mean"][0]) / MEAN_STEPS,
                 examples,
                 bounds,
@@ -183,28 +174,6 @@ def _split_json(
         if labels is None
         else {str(label): count for label, count in enumerate(labels.tolist())},
         "features": features,
-    }
-
-
-def _mean_json(
-    scaled_sum: float, examples: int, bounds: tuple[float, float], noise: float
-) -> dict[str, float | None]:
-    """The mean over the counted examples, and its standard error by the delta method.
-
-    Args:
-      scaled_sum: noised sum of the examples' means, each mapped to [-1, 1].
-      examples: their noised number.
-      bounds: public range.
-      noise: standard deviation of the noise in either.
-    """
-    if examples <= noise:  # the number itself may be nothing but noise
-        return {"mean": None, "mean_standard_error": None}
-    low, high = bounds
-    scaled = min(max(scaled_sum / examples, -1.0), 1.0)
-    half = (high - low) / 2
-    return {
-        "mean": min(max(low + half + half * scaled, low), high),
-        "mean_standard_error": half * noise * math.sqrt(1 + scaled**2) / examples,
     }
 
 
@@ -232,31 +201,3 @@ def _noise_multiplier(config: DpStatisticsConfig, count: int) -> float:
         config.delta,
         advice="Raise data.dp_statistics.epsilon or data.dp_statistics.delta.",
     )
-
-
-def _rounded_noise(
-    deviation: float, count: int, generator: np.random.Generator | None
-) -> np.ndarray:
-    """Gaussian noise, rounded to whole numbers: int64 [count]."""
-    normals = _secret_normals(count) if generator is None else generator.standard_normal(count)
-    return np.rint(deviation * normals).astype(np.int64)
-
-
-def _standard_error(deviation: float) -> float:
-    """Of rounded noise; rounding adds the variance of a uniform number of width 1."""
-    return math.sqrt(deviation**2 + 1 / 12)
-
-
-def _secret_normals(count: int) -> np.ndarray:
-    """Standard normal numbers from the operating system's cryptographic generator.
-
-    Box and Muller, 1958, "A Note on the Generation of Random Normal Deviates", from 128 bits for
-    each number. NumPy's generators are not cryptographic: who knows some of the noise could work
-    out the rest. No number is beyond 9.5, which a Gaussian is with probability 2e-21.
-
-    Returns:
-      float64 [count].
-    """
-    bits = np.frombuffer(secrets.token_bytes(16 * count), np.uint64).reshape(2, count)
-    first, second = (bits.astype(np.float64) + 0.5) * 2.0**-64  # in (0, 1]
-    return np.sqrt(-2 * np.log(first)) * np.cos(2 * math.pi * second)

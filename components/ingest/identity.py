@@ -20,13 +20,11 @@ import pyarrow as pa
 
 from privet.components.ingest.config import IngestConfig, SplitConfig
 from privet.components.shared import files
-from privet.components.shared.errors import ConfigError
+from privet.components.shared.client_ids import hashed_ids, read_salt
 from privet.components.shared.storage import SPLITS, stable_hash, stable_hashes
 
 SALT_FILE = "client_salt"
 """Name of the salt that a work directory's first run makes."""
-
-_MINIMUM_SALT_BYTES = 16
 
 _REMEMBERED = 1 << 16
 """Clients whose identity is kept: rows in random order bring the same ones in every batch."""
@@ -76,10 +74,7 @@ class Identifier:
         """Id, key and split of each."""
         ids = raw = [raw_id.encode() for raw_id in raw_ids]
         if self.config.client_ids == "hashed" and self.salt_file is not None:
-            key = self._key
-            ids = [
-                hashlib.blake2b(one, key=key, digest_size=16).hexdigest().encode() for one in raw
-            ]
+            ids = [one.encode() for one in hashed_ids(raw, self._key)]
         keys = stable_hashes("shard", each=ids).tolist()
         splits = assign_splits(raw, self.config.split).tolist()
         return zip((one.decode() for one in ids), keys, splits, strict=True)
@@ -137,23 +132,3 @@ def make_salt(path: str) -> None:
     """Makes a secret salt, unless there is one."""
     if not files.exists(path):
         files.write_secret(path, secrets.token_bytes(32))
-
-
-def read_salt(path: str) -> bytes:
-    """The key of the hash of client ids.
-
-    Raises:
-      ConfigError: there is no such file, or it is too short to be secret.
-    """
-    if not files.exists(path):
-        raise ConfigError(
-            f"the salt file {path} does not exist. Make one (`head -c 32 /dev/urandom > FILE`), or "
-            "leave data.salt_file out to have one made."
-        )
-    salt = files.read_bytes(path)
-    if len(salt) < _MINIMUM_SALT_BYTES:
-        raise ConfigError(
-            f"the salt file {path} holds {len(salt)} bytes; at least {_MINIMUM_SALT_BYTES} random "
-            "ones are needed, or client ids could be guessed from the store."
-        )
-    return hashlib.blake2b(salt, digest_size=32, person=b"privet salt").digest()

@@ -32,7 +32,7 @@ from privet.components.ingest.sources.errors import CorruptFileError
 from privet.components.ingest.sources.portions import Portion
 from privet.components.ingest.spans import SpanStore, Stamps, stamps_of
 from privet.components.ingest.spill import Spill
-from privet.components.shared import files, layout, storage
+from privet.components.shared import client_ids, files, layout, storage
 from privet.components.shared.errors import ConfigError, DataError
 from privet.components.shared.schema import Schema
 
@@ -147,7 +147,7 @@ def prepare_salt(config: IngestConfig, state: str) -> bytes:
         return b""
     if config.salt_file is None:
         identity.make_salt(path)
-    return identity.read_salt(path)
+    return client_ids.read_salt(path)
 
 
 class _Run:

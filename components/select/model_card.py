@@ -69,6 +69,7 @@ def _metrics(trained: Mapping[str, Any], served: Mapping[str, Any]) -> list[dict
     return [
         {"name": metric, "trained": f"{value:.4f}", "served": f"{served['overall'][metric]:.4f}"}
         for metric, value in trained["overall"].items()
+        if value is not None and served["overall"][metric] is not None
     ]
 
 

@@ -20,13 +20,23 @@ def primary_metric(task: Task) -> str:
 
 
 def metric_names(task: Task) -> tuple[str, ...]:
-    """The metrics that `example_metrics` gives, the primary one first."""
+    """The metrics that `example_metrics` gives, the primary one first: those of training."""
     return (primary_metric(task), "loss")
+
+
+def evaluation_metrics(task: Task) -> tuple[str, ...]:
+    """The metrics that evaluation gives, those of training first.
+
+    Perplexity is e to the loss, rmse the root of it. Classification's others are f1, auc (of two
+    classes those of class 1, of more the mean over classes) and calibration_error.
+    """
+    more = ("rmse",) if task == "regression" else ("f1", "auc", "perplexity", "calibration_error")
+    return (*metric_names(task), *more)
 
 
 def higher_is_better(metric: str) -> bool:
     """Whether a larger value of the metric is an improvement."""
-    return metric == "accuracy"
+    return metric in ("accuracy", "f1", "auc")
 
 
 def scores(task: Task, outputs: np.ndarray) -> np.ndarray:

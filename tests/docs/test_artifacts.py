@@ -15,13 +15,15 @@ from privet.components.audit.findings import audit
 from privet.components.audit.membership import ClientLosses
 from privet.components.compress.report import compression_report
 from privet.components.compress.sizes import directory_sizes, file_sizes
-from privet.components.evaluate.config import PersonalizationConfig
-from privet.components.evaluate.metrics import ClientMetrics, Summary, evaluation
-from privet.components.evaluate.personalization import (
-    PersonalizationSummary,
-    Personalized,
-    report,
-)
+from privet.components.evaluate import release
+from privet.components.evaluate.batches import Batch
+from privet.components.evaluate.config import EvaluateConfig, PersonalizationConfig, ReleaseConfig
+from privet.components.evaluate.measure import Plan, measure
+from privet.components.evaluate.measures import Measures
+from privet.components.evaluate.personalization import compare, report, summarize
+from privet.components.evaluate.release import Released
+from privet.components.evaluate.slices import Parts
+from privet.components.evaluate.summary import evaluation
 from privet.components.ingest import run, transforms
 from privet.components.ingest.config import IngestConfig
 from privet.components.select.choice import choose
@@ -52,6 +54,7 @@ _BLOCK = re.compile(r"^#{2,3} (?P<title>[^\n]+)$|^```json\n(?P<json>.*?)^```$", 
 
 # Names inside these are the data's own: classes, splits, reasons, models, metrics, features.
 _FREE = {"labels", "splits", "reasons", "models", "overall", "clients", "eval", "features"}
+_FREE |= {"intervals", "metrics", "slices"}
 
 
 def examples(text: str) -> dict[str, Any]:
@@ -240,19 +243,45 @@ def test_compression_report_adds_up() -> None:
         assert variant["ratio_gzip"] == round(first / variant["bytes_gzip"], 4)
 
 
+MEASURES = Measures("multiclass", 3, EvaluateConfig().metric_directions("multiclass"))
+LABELS = np.array([0, 1, 2, 0])
+SCORES = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.5, 0.2], [0.6, 0.3, 0.1]], np.float32)
+
+
+def size(batch: Batch) -> Parts:
+    """The slice that the document shows, of clients all in one part."""
+    return Parts(["below 5"], np.zeros(len(batch.labels), np.int64))
+
+
+PLAN = Plan(MEASURES, 50, slicers={"size": size}, released=Released("accuracy", 0.0, 1.0))
+
+
 def test_personalization() -> None:
-    means = {"baseline": {"accuracy": 0.5, "loss": 1.0}, "personalized": {"accuracy": 1, "loss": 0}}
-    client = Personalized(ClientMetrics("ada", 2, means), 2, diverged=False)
-    summary = PersonalizationSummary().add(client)
-    written = report(summary, PersonalizationConfig(), "multiclass", clients=3)
+    client = storage.ClientData("ada", {}, LABELS)
+    summary, _ = summarize(PLAN, [compare(client, client, SCORES, SCORES)])
+    written = report(summary, PersonalizationConfig(), MEASURES, clients=3)
     assert_same_keys(examples(ARTIFACTS)["personalization in evaluation.json"], written)
 
 
 def evaluated() -> dict[str, Any]:
-    summary = Summary().add(
-        ClientMetrics("ada", 2, {"int8_weights": {"accuracy": 0.9, "loss": 0.3}})
+    batch = Batch(["ada", "bob"], np.array([3, 1]), {}, LABELS)
+    summary, _ = measure(PLAN, batch, {"int8_weights": SCORES})
+    return evaluation(summary, MEASURES, "eval", ["cat", "cow", "dog"])
+
+
+def test_release() -> None:
+    batch = Batch([f"c{number}" for number in range(4)], np.ones(4, np.int64), {}, LABELS)
+    summary, _ = measure(PLAN, batch, {"int8_weights": SCORES})
+    sums = summary.models["int8_weights"].released
+    assert sums is not None
+    assert PLAN.released is not None
+    written = release.release(
+        {"int8_weights": sums}, ReleaseConfig(epsilon=1, delta=1e-5), PLAN.released, "eval", {}
     )
-    return evaluation(summary, "multiclass", "eval")
+    shown = examples(ARTIFACTS)["release.json"]
+    assert_same_keys(shown, written)
+    spent = {name: shown["mechanism"][name] for name in ("noise_multiplier", "compositions")}
+    assert spent == {name: written["mechanism"][name] for name in spent}
 
 
 def test_evaluation() -> None:
@@ -358,6 +387,7 @@ def test_only_known_examples_are_shown() -> None:
         "selection.json",
         "evaluation.json",
         "audit.json",
+        "release.json",
         "personalization in evaluation.json",
         "blessing.json",
     }

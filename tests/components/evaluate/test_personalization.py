@@ -1,14 +1,13 @@
 """Which examples a client adapts to, and figures of before and after that one checks by hand."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privet.components.evaluate.config import PersonalizationConfig
-from privet.components.evaluate.metrics import ClientMetrics
+from privet.components.evaluate.config import EvaluateConfig, PersonalizationConfig
+from privet.components.evaluate.measure import Plan
+from privet.components.evaluate.measures import Measures
 from privet.components.evaluate.personalization import (
     PersonalizationSummary,
     Personalized,
@@ -17,6 +16,7 @@ from privet.components.evaluate.personalization import (
     divide,
     merge_all,
     report,
+    summarize,
 )
 from privet.components.shared.storage import ClientData
 
@@ -73,64 +73,41 @@ def test_every_epoch_sees_every_example_once_in_another_order() -> None:
     assert steps == [batch.tolist() for batch in batches(numbered(10), config, seed=3)]
 
 
-def scores(*rows: list[float]) -> np.ndarray:
-    return np.array(rows, np.float32)
-
-
-def client_of(labels: list[int]) -> ClientData:
-    return ClientData("ann", {}, np.array(labels))
-
-
-def test_both_models_are_measured_on_the_same_examples() -> None:
-    before, after = scores([0.25, 0.75], [0.25, 0.75]), scores([0.75, 0.25], [0.5, 0.5])
-    found = compare("multiclass", client_of([0] * 3), client_of([0, 1]), before, after)
-
-    assert (found.adaptation_examples, found.metrics.examples, found.diverged) == (3, 2, False)
-    assert found.metrics.means["baseline"] == pytest.approx(
-        {"accuracy": 0.5, "loss": (np.log(4) + np.log(4 / 3)) / 2}
-    )
-    assert found.metrics.means["personalized"] == pytest.approx(
-        {"accuracy": 0.5, "loss": (np.log(4 / 3) + np.log(2)) / 2}
-    )
-
-
-def test_client_that_diverged_keeps_the_global_model() -> None:
-    found = compare("multiclass", client_of([0]), client_of([1]), scores([0.25, 0.75]), None)
-
-    assert found.diverged
-    assert found.metrics.means["personalized"] == found.metrics.means["baseline"]
+MEASURES = Measures("binary", 2, EvaluateConfig().metric_directions("binary"))
+PLAN = Plan(MEASURES, replicates=50)
 
 
 def personalized(
-    examples: int, before: tuple[float, float], after: tuple[float, float], **kind: Any
+    client_id: str, before: list[float], after: list[float] | None, adapting: int = 2
 ) -> Personalized:
-    means = {
-        model: dict(zip(("accuracy", "loss"), values, strict=True))
-        for model, values in (("baseline", before), ("personalized", after))
-    }
-    return Personalized(
-        ClientMetrics("c", examples, means), kind.get("adapting", 2), kind.get("diverged", False)
-    )
+    """A client whose every label is 1, by the scores that its examples get."""
+    number = len(before)
+    measured = ClientData(client_id, {}, np.ones(number, np.int64))
+    baseline = np.array(before, np.float32)[:, None]
+    personal = None if after is None else np.array(after, np.float32)[:, None]
+    adapted = ClientData(client_id, {}, np.ones(adapting, np.int64))
+    return compare(adapted, measured, baseline, personal)
 
 
 CLIENTS = [
-    personalized(1, (0.0, 2.0), (1.0, 0.5)),  # better in both
-    personalized(3, (1.0, 0.25), (0.75, 0.5), adapting=4),  # worse in both
-    personalized(2, (0.5, 1.0), (0.5, 0.75)),  # a lower loss only
-    personalized(2, (0.5, 1.0), (0.5, 1.0), diverged=True),
+    personalized("ann", [0.25], [0.75]),  # better
+    personalized("bob", [0.75, 0.75, 0.75], [0.75, 0.75, 0.25], adapting=4),  # worse
+    personalized("eve", [0.75, 0.25], [0.875, 0.25]),  # a lower loss only
+    personalized("joe", [0.75, 0.25], None),  # diverged
 ]
 
 
-def summary(clients: list[Personalized]) -> PersonalizationSummary:
-    found = PersonalizationSummary()
-    for client in clients:
-        found.add(client)
-    return found
+def test_client_that_diverged_keeps_the_global_model() -> None:
+    found = CLIENTS[3]
+
+    assert found.diverged
+    np.testing.assert_array_equal(found.personal, found.baseline)
+    assert found.adaptation_examples == 2
 
 
 def test_report_by_hand() -> None:
     config = PersonalizationConfig(epochs=3)
-    found = report(summary(CLIENTS), config, "multiclass", clients=6)
+    found = report(summarize(PLAN, CLIENTS)[0], config, MEASURES, clients=6)
 
     assert found["settings"] == {
         "epochs": 3,
@@ -142,31 +119,46 @@ def test_report_by_hand() -> None:
     counts = {name: found[name] for name in ("clients", "too_few_examples", "diverged")}
     assert counts == {"clients": 4, "too_few_examples": 2, "diverged": 1}
     assert (found["examples"], found["adaptation_examples"]) == (8, 10)
-    overall = {name: figures["overall"] for name, figures in found["models"].items()}
-    assert overall == {
-        "baseline": pytest.approx({"accuracy": 5 / 8, "loss": 6.75 / 8}),
-        "personalized": pytest.approx({"accuracy": 5.25 / 8, "loss": 5.5 / 8}),
-    }
-    assert found["models"]["personalized"]["clients"]["accuracy"]["mean"] == 2.75 / 4
+    before, after = (found["models"][name] for name in ("baseline", "personalized"))
+    assert before["overall"]["accuracy"] == 5 / 8
+    assert after["overall"]["accuracy"] == 5 / 8
+    third, quarter = np.log(4 / 3), np.log(4)
+    assert before["overall"]["loss"] == pytest.approx((5 * third + 3 * quarter) / 8)
+    assert after["clients"]["accuracy"]["mean"] == pytest.approx((1 + 2 / 3 + 0.5 + 0.5) / 4)
     gain = found["gain"]
-    assert gain["overall"] == pytest.approx({"accuracy": 0.25 / 8, "loss": 1.25 / 8})
+    assert gain["overall"]["accuracy"] == 0
+    assert gain["overall"]["loss"] == pytest.approx((third - np.log(8 / 7)) / 8, abs=1e-6)
+    assert gain["overall"]["auc"] is None  # one label only
+    assert gain["clients"]["auc"]["improved"] is None
     accuracy, loss = gain["clients"]["accuracy"], gain["clients"]["loss"]
-    assert (accuracy["mean"], accuracy["p50"], accuracy["worst"]) == (0.75 / 4, 0.0, -0.25)
+    assert (accuracy["mean"], accuracy["p50"]) == (pytest.approx((1 - 1 / 3) / 4), 0.0)
+    assert accuracy["worst"] == pytest.approx(-1 / 3)
     assert (accuracy["improved"], accuracy["worsened"]) == (0.25, 0.25)
-    assert (loss["mean"], loss["worst"]) == (1.5 / 4, -0.25)
     assert (loss["improved"], loss["worsened"]) == (0.5, 0.25)
+    low, high = accuracy["mean_interval"]
+    assert low <= accuracy["mean"] <= high
 
 
 def test_order_and_grouping_do_not_matter() -> None:
     config = PersonalizationConfig()
-    whole = report(summary(CLIENTS), config, "multiclass", clients=4)
-    parts = [summary(CLIENTS[2:]), PersonalizationSummary(), summary(CLIENTS[:2])]
+    whole = report(summarize(PLAN, CLIENTS)[0], config, MEASURES, clients=4)
+    parts = [
+        summarize(PLAN, CLIENTS[2:])[0],
+        PersonalizationSummary(),
+        summarize(PLAN, CLIENTS[:2])[0],
+    ]
+    merged = report(merge_all(parts), config, MEASURES, clients=4)
 
-    assert report(merge_all(parts), config, "multiclass", clients=4) == whole
+    assert merged["gain"]["overall"] == pytest.approx(whole["gain"]["overall"])
+    for metric, figures in whole["gain"]["clients"].items():
+        found = dict(merged["gain"]["clients"][metric])
+        low_and_high = found.pop("mean_interval"), figures.pop("mean_interval")
+        assert low_and_high[0] == pytest.approx(low_and_high[1])
+        assert found == pytest.approx(figures), metric
 
 
 def test_without_a_client_that_could_be_personalized_there_are_no_figures() -> None:
-    found = report(PersonalizationSummary(), PersonalizationConfig(), "regression", clients=3)
+    found = report(PersonalizationSummary(), PersonalizationConfig(), MEASURES, clients=3)
 
     assert (found["clients"], found["too_few_examples"]) == (0, 3)
     assert (found["models"], found["gain"]) == ({}, None)

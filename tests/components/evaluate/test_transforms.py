@@ -10,10 +10,13 @@ import pytest
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from privet.components.evaluate.config import PersonalizationConfig
+from privet.components.evaluate.config import EvaluateConfig, PersonalizationConfig
+from privet.components.evaluate.job import Job
 from privet.components.evaluate.personalization import divide
-from privet.components.evaluate.transforms import Models, evaluate
+from privet.components.evaluate.run import evaluate_to
+from privet.components.evaluate.transforms import evaluate
 from privet.components.shared import files
+from privet.components.shared.errors import ConfigError
 
 
 def saved(folder: Path, slope: float) -> str:
@@ -46,9 +49,9 @@ def output(
         name: str(export_keras(trained, schema, "float32", place / name))
         for name, trained in (("compressed", right), ("blessed", wrong))
     }
-    models = Models(right, servables)
+    job = Job(examples, "eval", right, servables)
     with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
-        evaluate(pipeline, examples, "eval", models, str(place / "evaluation"))
+        evaluate(pipeline, job, str(place / "evaluation"))
     return str(place / "evaluation")
 
 
@@ -72,8 +75,9 @@ def personalize(
         }
         examples = write_store(place / "examples", schema_of({"x": 1}, None), clients, shards=3)
         output = str(place / "evaluation")
+        settings = EvaluateConfig(personalization=config, bootstrap=50)
         with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
-            evaluate(pipeline, examples, "eval", Models(trained, {}), output, config, 5)
+            evaluate(pipeline, Job(examples, "eval", trained, {}, settings, 5), output)
         rows = pyarrow.parquet.read_table(f"{output}/per_client").to_pylist()
         return files.read_json(f"{output}/evaluation.json"), {
             row.pop("client_id"): row for row in rows
@@ -97,11 +101,12 @@ def test_clients_before_and_after_by_hand(personalize: Any) -> None:
     assert (found["examples"], found["adaptation_examples"]) == (3, 3)
     # Errors of ann fall from 2 to 1 on two examples; eve, of one example, is right and stays so.
     before, after = (found["models"][name] for name in ("baseline", "personalized"))
-    assert before["overall"] == pytest.approx({"mae": 4 / 3, "loss": 8 / 3})
-    assert after["overall"] == pytest.approx({"mae": 2 / 3, "loss": 2 / 3})
+    assert before["overall"] == pytest.approx({"mae": 4 / 3, "loss": 8 / 3, "rmse": (8 / 3) ** 0.5})
+    assert after["overall"] == pytest.approx({"mae": 2 / 3, "loss": 2 / 3, "rmse": (2 / 3) ** 0.5})
     assert after["clients"]["mae"]["mean"] == pytest.approx(0.5)
     gain = found["gain"]
-    assert gain["overall"] == pytest.approx({"mae": 2 / 3, "loss": 2.0})
+    gained = {name: gain["overall"][name] for name in ("mae", "loss")}
+    assert gained == pytest.approx({"mae": 2 / 3, "loss": 2.0})
     assert gain["clients"]["mae"]["mean"] == pytest.approx(0.5)
     assert (gain["clients"]["mae"]["improved"], gain["clients"]["mae"]["worsened"]) == (0.5, 0.0)
     # The other models are measured as ever: on all examples of all clients.
@@ -183,7 +188,9 @@ def test_figures_by_hand(output: str) -> None:
     assert (written["task"], written["clients"], written["examples"]) == ("regression", 2, 4)
     assert set(models) == {"float", "compressed", "blessed"}
     for name in ("float", "compressed"):
-        assert models[name]["overall"] == pytest.approx({"mae": 0.5, "loss": 1.0}, abs=1e-5)
+        assert models[name]["overall"] == pytest.approx(
+            {"mae": 0.5, "loss": 1.0, "rmse": 1.0}, abs=1e-5
+        )
         assert models[name]["clients"]["mae"]["mean"] == pytest.approx(1.0, abs=1e-5)
         assert models[name]["clients"]["mae"]["worst"] == pytest.approx(2.0, abs=1e-5)
     # Errors of 3 x: 1, 2, 3 for ann and 6 for bob.
@@ -203,5 +210,72 @@ def test_rows_of_clients_are_beside_it(output: str) -> None:
     assert set(rows["ann"]) == {"examples"} | {
         f"{model}.{metric}"
         for model in ("float", "compressed", "blessed")
-        for metric in ("mae", "loss")
+        for metric in ("mae", "loss", "rmse")
     }
+
+
+OWN = """
+def off_by_more_than_one(labels, scores):
+    return abs(scores[:, 0] - labels) > 1
+"""
+
+
+def test_slices_own_metrics_and_release_end_to_end(
+    write_store: Any, schema_of: Any, client: Any, beam_options: list[str], tmp_path: Path
+) -> None:
+    tmp_path.joinpath("own.py").write_text(OWN, encoding="utf-8")
+    tmp_path.joinpath("regions.csv").write_text("client,region\nann,north\n", encoding="utf-8")
+    own = {"module_file": str(tmp_path / "own.py"), "function": "off_by_more_than_one"}
+    region = {"by": "attribute", "file": str(tmp_path / "regions.csv"), "column": "region"}
+    config = EvaluateConfig.from_mapping(
+        {
+            "bootstrap": 50,
+            "metrics": [{"name": "far_off", "higher_is_better": False, **own}],
+            "slices": [
+                {"name": "size", "by": "examples", "edges": [2]},
+                {"name": "x", "by": "feature", "feature": "x", "edges": [2.5]},
+                {"name": "region", **region},
+            ],
+            "release": {"epsilon": 5, "delta": 1e-6, "bounds": [0, 4]},
+        }
+    )
+    clients = [
+        client("ann", [2, 4, 6], dtype="float32", x=[[1], [2], [3]]),
+        client("bob", [6], dtype="float32", x=[[4]]),
+    ]
+    schema = schema_of({"x": 1}, None)
+    examples = write_store(tmp_path / "examples", schema, {"eval": clients}, shards=3)
+    files.write_json(f"{examples}/statistics.json", {"private": False})
+    output = str(tmp_path / "evaluation")
+    job = Job(examples, "eval", saved(tmp_path / "model", 2.0), {}, config)
+    evaluate_to(job, output, lambda: beam.Pipeline(options=PipelineOptions(beam_options)))
+
+    written = files.read_json(f"{output}/evaluation.json")
+    model = written["models"]["float"]
+    assert written["metrics"]["far_off"] == {"higher_is_better": False}
+    assert model["overall"]["far_off"] == 0.25
+    slices = {
+        name: {part: (one["clients"], one["examples"]) for part, one in parts.items()}
+        for name, parts in model["slices"].items()
+    }
+    assert slices == {
+        "size": {"below 2": (1, 1), "2 and above": (1, 3)},
+        "x": {"below 2.5": (1, 2), "2.5 and above": (2, 2)},
+        "region": {"north": (1, 3), "unknown": (1, 1)},
+    }
+    assert model["slices"]["x"]["2.5 and above"]["overall"]["mae"] == pytest.approx(1.0)
+    assert written["release"] == files.read_json(f"{output}/release.json")
+    assert written["release"]["bounds"] == [0, 4]
+    assert not Path(output, "release_sums.json").exists()
+    rows = pyarrow.parquet.read_table(f"{output}/per_client").to_pylist()
+    assert {row["client_id"]: row["float.far_off"] for row in rows} == {"ann": 0.0, "bob": 1.0}
+
+
+def test_settings_that_do_not_fit_stop_before_anything_is_loaded(
+    write_store: Any, schema_of: Any, client: Any, tmp_path: Path
+) -> None:
+    one = client("ann", [2], dtype="float32", x=[[1]])
+    examples = write_store(tmp_path / "examples", schema_of({"x": 1}, None), {"eval": [one]})
+    config = EvaluateConfig.from_mapping({"release": {"epsilon": 1, "delta": 1e-6}})
+    with pytest.raises(ConfigError, match="mae has no bounds of its own"):
+        evaluate_to(Job(examples, "eval", "nowhere", {}, config), "nowhere", lambda: None)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from privet.components.ingest.config import IngestConfig
-from privet.components.ingest.identity import read_salt
 from privet.components.ingest.partition import client_name
+from privet.components.shared.client_ids import read_salt
 from privet.components.shared.errors import ConfigError, DataError
 from privet.components.shared.storage import ClientStore
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from privet.components.ingest import dp_statistics
 from privet.components.ingest.bounded_sums import BoundedSums
 from privet.components.ingest.config import DpStatisticsConfig, IngestConfig
 from privet.components.ingest.dp_statistics import check_delta, event, release
+from privet.components.shared import noised_statistics
 from privet.components.shared.errors import ConfigError, PrivacyError
 from privet.components.shared.noised_statistics import event_of
 from privet.components.shared.privacy_loss import NOTHING, epsilon_of
@@ -236,7 +236,7 @@ def test_mean_of_too_few_examples_is_none_and_of_many_within_its_range(
 
 def test_system_noise_is_standard_normal_and_independent() -> None:
     count = 400_000
-    noise = dp_statistics._secret_normals(count)
+    noise = noised_statistics.secret_normals(count)
 
     assert abs(noise.mean()) < SIGMAS / math.sqrt(count)
     assert abs(noise.var() - 1) < SIGMAS * math.sqrt(2 / count)
@@ -251,8 +251,8 @@ def test_system_noise_is_finite_for_any_bits(
     first: int, second: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bits = np.array([first, second], np.uint64).tobytes()
-    monkeypatch.setattr(dp_statistics.secrets, "token_bytes", lambda count: bits)
-    (noise,) = dp_statistics._secret_normals(1)
+    monkeypatch.setattr(noised_statistics.secrets, "token_bytes", lambda count: bits)
+    (noise,) = noised_statistics.secret_normals(1)
 
     assert abs(noise) <= 9.5
 

@@ -13,8 +13,8 @@ from privet.components.ingest.identity import (
     Identifier,
     assign_splits,
     make_salt,
-    read_salt,
 )
+from privet.components.shared.client_ids import read_salt
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.storage import SPLITS
 
