@@ -34,7 +34,8 @@ ACCENT, SOFT, SECOND, THIRD = "var(--accent)", "var(--soft)", "var(--second)", "
 
 THEME: dict[str, Any] = {
     "background": None,
-    "font": "inherit",  # the page's; it is measured as a wide one
+    # To measure with: a wide one, as text is shown in the page's font, whichever that is.
+    "font": "DejaVu Sans, Verdana, sans-serif",
     "padding": {"left": 2, "right": 12, "top": 6, "bottom": 2},
     "view": {"stroke": None},
     "axis": {
@@ -51,7 +52,7 @@ THEME: dict[str, Any] = {
         "titleColor": MUTED,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
-        "titleLimit": 220,
+        "titleLimit": 240,
     },
     "axisX": {
         "domain": True,

@@ -340,7 +340,10 @@ def complete_facts() -> dict[str, Any]:
             name: {"higher_is_better": name not in ("loss", "calibration_error", "perplexity")}
             for name in ("accuracy", "loss", "f1", "auc", "perplexity", "calibration_error")
         },
-        "release": {"epsilon": 1.0, "delta": 1e-6, "note": "Noised; see release.json."},
+        "release": {
+            "mechanism": {"epsilon": 1.0, "delta": 1e-6},
+            "note": "About the clients of the eval split.",
+        },
     }
     for shift, evaluated in enumerate(evaluation["models"].values()):
         evaluated["overall"] |= {

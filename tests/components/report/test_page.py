@@ -427,7 +427,7 @@ def test_second_schema_of_evaluation_is_shown(complete_run: RunFacts) -> None:
         "intervals at 95% confidence, by bootstrap over clients",
         "All 4 other metrics",
         "Calibration error lower is better",
-        "a noised release of the numbers per client, with ε = 1.00 and δ = 10⁻⁶",
+        "release.json , with ε = 1.00 and δ = 10⁻⁶. About the clients of the eval split.",
         "label = 0 40 0.980 0.977 0.974",
         "client_examples = under 5 11",
         "005f2c9a7be1 3 0.500 0.480",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from privet.components.report import vega
 from privet.components.report.shell import environment
 
-HOSTILE = "</script><script>1</script> & $x^2$"
+HOSTILE = "</script><script>1 & $x^2$"
 LINE: dict[str, Any] = {
     "height": 200,
     "data": {"values": [{"x": 1, "y": 2.0}, {"x": 2, "y": float("nan")}, {"x": 3, "y": 4.0}]},
