@@ -14,6 +14,7 @@ from privet.components.compress.component import ModelCompressor
 from privet.components.evaluate.component import FederatedEvaluator
 from privet.components.ingest.component import ClientExampleGen
 from privet.components.ingest.config import IngestConfig
+from privet.components.ingest.run import salt_path
 from privet.components.push.component import Pusher
 from privet.components.report.component import RunReporter
 from privet.components.select.component import VariantSelector
@@ -86,6 +87,7 @@ def create_pipeline(
         last_blessed.outputs["servables"],
         config.evaluate,
         config.seed,
+        salt_file=_salt_file(config.data, workdir),
     )
     evaluation = evaluate.outputs["evaluation"]
     audit = PrivacyAuditor(
@@ -164,6 +166,11 @@ def _ingest(data: IngestConfig, state: str, stores: Mapping[str, str]) -> BaseNo
         return ClientExampleGen(data, state)
     store = Importer(folder, ClientExamples, output_key="examples")
     return store.with_id("ClientExampleGen")
+
+
+def _salt_file(data: IngestConfig, workdir: Workdir) -> str | None:
+    """The secret that client ids are hashed with; None where they are not."""
+    return salt_path(data, str(workdir.ingest_state)) if data.client_ids == "hashed" else None
 
 
 RESOLVER = "LastBlessedModel"

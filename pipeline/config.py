@@ -16,7 +16,7 @@ from privet.components.evaluate.config import EvaluateConfig
 from privet.components.ingest.config import SPAN, IngestConfig
 from privet.components.push.config import PushConfig
 from privet.components.select.config import CardConfig, SelectConfig
-from privet.components.shared import files, tasks
+from privet.components.shared import files
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.errors import ConfigError
 from privet.components.shared.user_code import Argument
@@ -152,6 +152,8 @@ class PipelineConfig(Config, frozen=True):
             f"evaluate.personalization.share and data.split.personalization={set_apart} both say "
             "which part of its examples a client adapts to. Remove one of them",
         )
+        self.evaluate.check_task(self.data.label.task)
+        self.evaluate.check_training(stops_by_clients=self.train.early_stop is not None)
         self._check_gate()
         self.train.check_metrics(self.data.label.task)
         self._check_compression()
@@ -163,7 +165,8 @@ class PipelineConfig(Config, frozen=True):
             "canaries": self.train.canaries is not None,
         }
         self.gate.check_metrics(
-            tasks.metric_names(self.data.label.task),
+            list(self.evaluate.metric_directions(self.data.label.task)),
+            slices=[one.name for one in self.evaluate.slices],
             personalized=self.evaluate.personalization is not None,
             audited=[part for part, done in parts.items() if done],
         )
@@ -232,6 +235,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
             config.model, module_file=_absolute(folder, config.model.module_file)
         ),
         train=_absolute_train(folder, config.train),
+        evaluate=_absolute_evaluate(folder, config.evaluate),
     )
     check_model_file(config.model.module_file, config.model.function, config.model.arguments)
     _check_public_files(config)
@@ -372,6 +376,19 @@ def _absolute_train(folder: Path, train: TrainConfig) -> TrainConfig:
         budget = msgspec.structs.replace(budget, file=_absolute(folder, budget.file))
         replaced["privacy"] = msgspec.structs.replace(train.privacy, population_budget=budget)
     return msgspec.structs.replace(train, **replaced)
+
+
+def _absolute_evaluate(folder: Path, evaluate: EvaluateConfig) -> EvaluateConfig:
+    """The evaluate section with its relative paths resolved."""
+    metrics = tuple(
+        msgspec.structs.replace(one, module_file=_absolute(folder, one.module_file))
+        for one in evaluate.metrics
+    )
+    slices = tuple(
+        msgspec.structs.replace(one, file=one.file and _absolute(folder, one.file))
+        for one in evaluate.slices
+    )
+    return msgspec.structs.replace(evaluate, metrics=metrics, slices=slices)
 
 
 def _absolute(folder: Path, path: str) -> str:

@@ -99,6 +99,7 @@ def _reader(path: str | Path, overrides: Sequence[str]) -> Callable[[Point], Pla
     def plan(point: Point) -> Planned:
         config = load_config(path, [*overrides, *point.overrides])
         _check_stays_inside(config)
+        _check_salt(config)
         data, model = config.data.to_json(), config.model.to_json()
         fingerprint = fingerprint_of(data)
         if config.public_data is not None:
@@ -170,6 +171,17 @@ def _check_stays_inside(config: PipelineConfig) -> None:
             f"push.directory={directory!r} is outside of the point's work directory: a sweep would "
             "publish every point there, one after the other, for a server to load. Sweep with "
             "--set push.directory=serving, then run the one to publish."
+        )
+
+
+def _check_salt(config: PipelineConfig) -> None:
+    """Attributes are looked up by hashed ids, and points do not ingest with a salt of their own."""
+    by_attribute = [one.name for one in config.evaluate.slices if one.by == "attribute"]
+    hashed = config.data.client_ids == "hashed" and config.data.salt_file is None
+    if by_attribute and hashed and config.data.partition is None:
+        raise ConfigError(
+            f"evaluate.slices: {by_attribute[0]} goes by client id, and a sweep ingests once for "
+            "all points, with a salt that they do not have. Give data.salt_file."
         )
 
 

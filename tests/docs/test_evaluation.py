@@ -46,4 +46,4 @@ def test_the_example_of_personalization_is_valid() -> None:
     assert not sections
     assert config.personalization is not None
     assert config.personalization.share == 0.5
-    gate.check_metrics("multiclass", personalized=True)
+    gate.check_metrics(["accuracy"], personalized=True)
