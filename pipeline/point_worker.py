@@ -21,11 +21,12 @@ def take_orders(threads: int) -> None:
     Args:
       threads: of this process that compute at a time.
     """
-    orders: queue.Queue[str] = queue.Queue()
+    orders: queue.Queue[str | None] = queue.Queue()
 
     def listen() -> None:
         for line in sys.stdin:
             orders.put(line)
+        orders.put(None)  # for Beam makes a mere failure of what the signal raises inside of it
         os.kill(os.getpid(), signal.SIGTERM)  # the main thread may be in the middle of a point
 
     threading.Thread(target=listen, daemon=True).start()
@@ -39,8 +40,8 @@ def take_orders(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     from privet.pipeline.point import Order, run_point
 
-    while True:
-        order = Order.from_plain(json.loads(orders.get()))
+    while (line := orders.get()) is not None:
+        order = Order.from_plain(json.loads(line))
         print(json.dumps(run_point(order, lambda line: None)), file=answers, flush=True)
 
 

@@ -143,10 +143,12 @@ def sweep_lines(sweep: Mapping[str, Any], root: Path) -> list[str]:
             spent = privacy_text(
                 private["epsilon"], private["delta"], private["neighbouring_relation"]
             )
-            total += f"; the {privacy['private_runs']} that have a guarantee: {spent}"
+            total = (
+                f"{total.rstrip('.')}; the {privacy['private_runs']} that have a guarantee: {spent}"
+            )
     failed = [f"{point['name']}: {point['error']}" for point in points if point["error"]]
     rows = sweep["frontier"]["configurations"]
-    best = [row["configuration"] for row in rows if row["frontier"]]
+    beaten = sum(row["frontier"] is False for row in rows)
     return [
         "",
         *lines,
@@ -158,7 +160,10 @@ def sweep_lines(sweep: Mapping[str, Any], root: Path) -> list[str]:
                 ("runs", f"{runs} training{'' if runs == 1 else 's'} on the same clients"),
                 ("together", total),
                 ("", privacy["note"]),
-                ("frontier", f"{len(best)} of {len(rows)} configurations: {', '.join(best)}"),
+                (
+                    "frontier",
+                    f"{len(rows) - beaten} of {len(rows)} configurations; {beaten} dominated",
+                ),
                 ("page", shown_path(root / FRONTIER_PAGE)),
                 *(("failed", line) for line in failed),
             ]

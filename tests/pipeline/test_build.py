@@ -141,6 +141,23 @@ def test_public_data_are_ingested_by_a_node_of_their_own(project, tmp_path):
     assert channel.producer_node_query.id == "ClientExampleGen"
 
 
+def test_stores_that_are_there_are_imported_and_nodes_at_the_end_can_be_left_out(project, tmp_path):
+    public = project.folder / "public.csv"
+    public.write_text(project.rows.read_text())
+    config = project.load(f"public_data.files={public.name}")
+    stores = {config.data.to_json(): "/clients", config.public_data.to_json(): "/public"}
+    short = create_pipeline(config, Workdir.at(tmp_path), stores, {"Pusher", "RunReporter"})
+    nodes = {
+        node.pipeline_node.node_info.id: node.pipeline_node
+        for node in compiler.Compiler().compile(short).nodes
+    }
+    assert set(nodes) & {"Pusher", "RunReporter"} == set()
+    assert parameter(nodes["ClientExampleGen"], "artifact_uri") == "/clients"
+    assert parameter(nodes["PublicExampleGen"], "artifact_uri") == "/public"
+    (channel,) = nodes["ModelCompressor"].inputs.inputs["public"].channels
+    assert channel.producer_node_query.id == "PublicExampleGen"
+
+
 def test_beam_steps_never_look_for_another_runner(project, tmp_path):
     arguments = create_pipeline(project.load(), Workdir.at(tmp_path)).beam_pipeline_args
     assert "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner" in arguments

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from privet.components.shared import files
 from privet.components.shared.errors import ConfigError, DataError, ModelError, StoreError
 from privet.pipeline import cli, ledgers, outcome
 from privet.pipeline.grid import GridConfig
@@ -34,7 +33,6 @@ def build_model(units: int = 0):
     return tf.keras.Model(x, tf.keras.layers.Dense(3)(hidden))
 '''
 
-EVALUATION = "FederatedEvaluator/evaluation/5/evaluation.json"
 _ANY = "gate.rules=[{metric: compressed.accuracy, lower_bound: 0}]"
 TOO_MANY = {"kind": "poisson", "cohort_size": 100}  # of six: found out when the clients are counted
 
@@ -53,6 +51,11 @@ def place(shared_project):
 def with_units(project):
     project.model.write_text(MODEL)
     return project
+
+
+def evaluation_of(workdir):
+    folder = outcome.read_run_json(workdir)["artifacts"]["evaluation"]
+    return json.loads((workdir.root / folder / "evaluation.json").read_text())
 
 
 def plan(project, *overrides, **grid):
@@ -313,8 +316,8 @@ class TestSideBySide:
         for name in ("float", "compressed", "variant", "epsilon"):
             assert done["headline"][name] == alone["headline"][name]
         left, right = (
-            files.read_json(str(root / alone["workdir"] / "artifacts" / EVALUATION))
-            for root in (project.folder / "sweep", project.folder / "alone")
+            evaluation_of(Workdir.at(project.folder / root / alone["workdir"]))
+            for root in ("sweep", "alone")
         )
         for each, other in zip(left["models"].values(), right["models"].values(), strict=True):
             assert each["overall"] == pytest.approx(other["overall"], abs=1e-5)
