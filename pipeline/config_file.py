@@ -12,7 +12,10 @@ import yaml
 from privet.components.shared.errors import StoreError
 from privet.pipeline.config import PipelineConfig
 
-_SECRETS = re.compile("pass|pwd|secret|token|access_key|api_key|credential", re.IGNORECASE)
+_SECRETS = re.compile(
+    "pass|pwd|secret|token|credential|connection_string|(access|account|api|private)_?key",
+    re.IGNORECASE,
+)
 
 _SHORTEST = 4  # characters of what is searched for in texts: fewer hide nothing and blot words
 

@@ -66,10 +66,15 @@ def read_canaries(history: str, ledger: Mapping[str, Any]) -> Canaries | None:
 
     Raises:
       StoreError: their file is damaged.
-      PrivacyError: it contradicts the ledger.
+      PrivacyError: it contradicts the ledger, or is missing.
     """
     path = files.join(history, layout.CANARIES)
     if not files.exists(path):
+        if ledger["canaries"]:
+            raise PrivacyError(
+                f"{layout.LEDGER} says that canaries={ledger['canaries']} were in training, but "
+                f"there is no {path}, so the ledger cannot be held against them. Put the file back."
+            )
         return None
     try:
         file = msgspec.json.decode(files.read_bytes(path), type=_File)
@@ -155,6 +160,11 @@ def _check_against_ledger(file: _File, ledger: Mapping[str, Any]) -> None:
         raise PrivacyError(
             f"{layout.CANARIES} says private={file.private}, {layout.LEDGER} says "
             f"private={ledger['private']}. {other}"
+        )
+    if file.count != ledger["canaries"]:
+        raise PrivacyError(
+            f"{layout.CANARIES} is about count={file.count} canaries, {layout.LEDGER} about "
+            f"canaries={ledger['canaries']}. {other}"
         )
     if not 1 <= file.rounds <= ledger["rounds"]:
         raise PrivacyError(

@@ -46,26 +46,28 @@ def audit(
 
 
 def check_claim(content: Mapping[str, Any], ledger: Mapping[str, Any]) -> None:
-    """Checks that the ledger claims no less than the canaries show.
+    """Checks that the ledger claims no less for training than the canaries show.
 
-    Canaries are clients, so they speak against a claim about clients only.
+    Canaries are clients, so they speak against a claim about clients only; and they are in
+    training alone, so what noised statistics spend beside it hides no fault.
 
     Args:
       content: of audit.json.
       ledger: content of privacy_ledger.json.
 
     Raises:
-      PrivacyError: the lower bound on epsilon exceeds the ledger's.
+      PrivacyError: the lower bound on epsilon exceeds the ledger's of training.
     """
     if content["canaries"] is None or not ledger["private"] or ledger["unit"] != "client":
         return
-    bound, claimed = content["canaries"]["lower_bound"], ledger["epsilon"]
+    bound = content["canaries"]["lower_bound"]
+    (claimed,) = (part["epsilon"] for part in ledger["parts"] if part["what"] == "training")
     if bound["epsilon"] <= claimed:
         return
     chance = 1 - bound["confidence"]
     raise PrivacyError(
-        f"the ledger claims epsilon {claimed:.4g} at delta {ledger['delta']:g}, but the canaries "
-        f"of this training show {bound['epsilon']:.4g} or more with {bound['confidence']:.4g} "
+        f"the ledger claims epsilon {claimed:.4g} of training at delta {ledger['delta']:g}, but "
+        f"its canaries show {bound['epsilon']:.4g} or more with {bound['confidence']:.4g} "
         f"confidence: {bound['correct']} of {bound['guesses']} guesses at who took part are right "
         f"(AUC {content['canaries']['auc']:.3f}). Noise, clipping or sampling did not do what the "
         f"ledger says, unless the guesses were lucky, which has a chance of {chance:.2g} at most. "

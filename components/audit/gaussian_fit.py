@@ -11,6 +11,8 @@ import math
 import numpy as np
 from scipy import optimize, special
 
+_LEAST_RATIO = 1e-4  # of two deviations: float64 does not tell the densities apart beyond it
+
 
 def estimate_epsilon(included: np.ndarray, excluded: np.ndarray, delta: float) -> float | None:
     """Epsilon at delta of the Gaussians with the means and variances of two samples.
@@ -20,12 +22,12 @@ def estimate_epsilon(included: np.ndarray, excluded: np.ndarray, delta: float) -
       delta: above 0.
 
     Returns:
-      The estimate; None where a sample has no variance.
+      The estimate; None where a sample has no variance, or none beside the other's.
     """
     if min(len(included), len(excluded)) < 2:
         return None
     deviation, other = (float(np.std(sample, ddof=1)) for sample in (included, excluded))
-    if min(deviation, other) == 0.0:
+    if min(deviation, other) <= _LEAST_RATIO * max(deviation, other):
         return None
     shift = float(np.mean(included) - np.mean(excluded))
     return epsilon_between(shift / other, deviation / other, delta)
@@ -71,7 +73,8 @@ def hockey_stick(mean: float, deviation: float, epsilon: float) -> float:
     inside = a < 0
     log_p = _log_mass((low - mean) / deviation, (high - mean) / deviation, inside)
     log_q = _log_mass(low, high, inside)
-    return max(0.0, -math.exp(log_p) * math.expm1(epsilon + log_q - log_p))
+    above = min(0.0, epsilon + log_q - log_p)  # far out in the tails rounding makes more of it
+    return max(0.0, -math.exp(log_p) * math.expm1(above))
 
 
 def _log_mass(low: float, high: float, inside: bool) -> float:

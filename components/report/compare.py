@@ -41,6 +41,7 @@ def compare(first: Side, second: Side) -> dict[str, Any]:
     versions = [(side.facts.run or {}).get("versions", {}) for side in (first, second)]
     return {
         "schema": 1,
+        "private": False,
         "runs": [_run(side) for side in (first, second)],
         "privacy": compare_privacy(first.facts.ledger, second.facts.ledger),
         "quality": _quality(first, second, paired),

@@ -23,6 +23,10 @@ _EVALUATION = (
     "verdict, the choice among compressed variants). These clients do not train, and epsilon does "
     "not cover releasing their metrics."
 )
+_MEMBERSHIP = (
+    "The membership attack of the audit (audit.json, and the gate's verdict where a rule asks for "
+    "it). It rests on exact losses of training clients and of eval clients."
+)
 _SEARCH = (
     "THE SEARCH FOR SETTINGS IS NOT CHARGED: choosing among private runs on the same clients "
     "spends what all of them spend. train.privacy.candidates charges it."
@@ -43,6 +47,7 @@ _TIMES = (
 _NUMBER_OF_CLIENTS = "The number of training clients, which is treated as public."
 NOT_COVERED = (
     _EVALUATION,
+    _MEMBERSHIP,
     "Ingestion statistics (counts of clients, examples and labels). They are exact.",
     _SEARCH,
     _OTHER_RUNS,
@@ -51,6 +56,7 @@ NOT_COVERED = (
 )
 NOT_COVERED_WITH_NOISED_STATISTICS = (
     _EVALUATION,
+    _MEMBERSHIP,
     "Counts of refused rows and of left out clients (rejects/). They are exact.",
     _SEARCH,
     _OTHER_RUNS,
@@ -156,6 +162,7 @@ def write_ledger(
         "rounds": rounds,
         "rounds_planned": rounds_planned,
         "ended_by": ended_by,
+        "canaries": canaries,
         "epsilon_by_round": list(epsilon_by_round),
     }
     if accountant is None:

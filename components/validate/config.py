@@ -1,5 +1,6 @@
 """Settings of validation: the gate's rules, and how long a server may take."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -38,6 +39,10 @@ class Rule(Config, frozen=True):
         check(
             sum(limit is not None for limit in limits) == 1,
             f"metric={self.metric} needs exactly one of lower_bound, upper_bound, max_worsening",
+        )
+        check(
+            math.isfinite(self.limit),
+            f"metric={self.metric}: {self.kind}={self.limit} must be finite",
         )
         check(
             self.max_worsening is None or self.metric.startswith("compressed."),

@@ -53,12 +53,11 @@ def _figures(evaluation: Findings) -> Iterator[tuple[str, Findings]]:
 def _of_model(figures: Findings) -> Iterator[tuple[str, float | None]]:
     yield from figures["overall"].items()
     for metric, interval in (figures.get("intervals") or {}).items():
-        if interval is not None:
-            yield f"{metric}.low", interval[0]
-            yield f"{metric}.high", interval[1]
+        yield f"{metric}.low", None if interval is None else interval[0]
+        yield f"{metric}.high", None if interval is None else interval[1]
     for metric, distribution in figures["clients"].items():
         for statistic, value in distribution.items():
-            if isinstance(value, float):
+            if value is None or isinstance(value, float):
                 yield f"{metric}.{statistic}", value
     for name, values in (figures.get(SLICES) or {}).items():
         for value, part in values.items():

@@ -1,5 +1,6 @@
 """The quality gate: rules over evaluation, ledger and audit, and a verdict on each."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ def judge(
 
 def _judge_rule(rule: Rule, known: Numbers, evaluation: Findings) -> dict[str, Any]:
     value, detail = _value(rule, known, evaluation), ""
-    if value is None:
-        passed, detail = False, _why_none(rule)
+    if value is None or math.isnan(value):
+        value, passed, detail = None, False, _why_none(rule)
     elif rule.kind == "max_worsening":
         value, passed, detail = _worsening(rule, value, known, evaluation)
     elif rule.kind == "lower_bound":

@@ -36,7 +36,8 @@ def test_secrets_are_masked_and_the_file_is_then_refused(project, tmp_path, monk
     project.model.write_text("def build_model(hub_token, units):\n    pass\n")
     config = project.load(
         "model.arguments={hub_token: hunter2, units: 3}",
-        "beam.options=[--s3_secret_access_key=hunter2, --job_name=tiny]",
+        "beam.options=[--s3_secret_access_key=hunter2, --job_name=tiny, "
+        "--azure_connection_string=AccountKey=hunter2]",
         "data.files=[]",
         "data.sql={url: 'postgresql://me@host/db', query: q, password_env: DATABASE_PASSWORD}",
     )
@@ -47,7 +48,8 @@ def test_secrets_are_masked_and_the_file_is_then_refused(project, tmp_path, monk
     values = read_values(text, tmp_path)
     assert isinstance(values["model"]["arguments"]["hub_token"], Masked)
     assert values["model"]["arguments"]["units"] == 3
-    assert values["beam"]["options"] == ["--s3_secret_access_key", "--job_name=tiny"]
+    names = ["--s3_secret_access_key", "--job_name=tiny", "--azure_connection_string"]
+    assert values["beam"]["options"] == names
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match="!masked"):
         load_config(tmp_path / "config.yaml")

@@ -162,7 +162,7 @@ class TestRuns:
 
         monkeypatch.setattr(files, "source_digest", edited)
         summary = shared_project.run()
-        before = {"ClientExampleGen", "FederatedTrainer", "ModelCompressor"}
+        before = {"ClientExampleGen", "FederatedTrainer", "ModelCompressor", "PrivacyAuditor"}
         assert ran(summary) == set(NODES) - before
 
     def test_edited_input_of_the_same_size_runs_everything(self, shared_project, edit):

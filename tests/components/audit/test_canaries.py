@@ -15,7 +15,7 @@ from privet.components.audit.gaussian_fit import estimate_epsilon
 from privet.components.audit.lower_bound import ceiling
 from privet.components.shared.errors import PrivacyError, StoreError
 
-LEDGER = {"private": True, "rounds": 5}
+LEDGER = {"private": True, "rounds": 5, "canaries": 2}
 FILE = {
     "schema": 1,
     "private": True,
@@ -48,7 +48,12 @@ def test_file_is_read(tmp_path: Path) -> None:
 
 
 def test_training_without_canaries_has_none(tmp_path: Path) -> None:
-    assert read_canaries(str(tmp_path), LEDGER) is None
+    assert read_canaries(str(tmp_path), {**LEDGER, "canaries": 0}) is None
+
+
+def test_canaries_that_were_in_training_cannot_be_left_out_of_the_audit(tmp_path: Path) -> None:
+    with pytest.raises(PrivacyError, match=r"canaries=2 were in training, but there is no .*json"):
+        read_canaries(str(tmp_path), LEDGER)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,10 @@ def test_half_a_file_is_refused(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"private": False}, "canaries.json says private=False, privacy_ledger.json says "),
+        (
+            {"count": 1, "included": [True], "all_iterates": [0.9], "final": [0.4]},
+            "count=1 canaries, privacy_ledger.json about canaries=2",
+        ),
         ({"rounds": 6}, "rounds=6; wanted one at least, and no more than the rounds=5"),
         ({"rounds": 0}, "rounds=0; wanted one at least"),
     ],

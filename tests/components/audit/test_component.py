@@ -13,7 +13,15 @@ from privet.components.audit.config import AuditConfig
 from privet.components.shared import artifacts
 from privet.components.shared.errors import PrivacyError
 
-LEDGER = {"private": True, "unit": "client", "rounds": 3, "epsilon": 2.0, "delta": 1e-5}
+LEDGER = {
+    "private": True,
+    "unit": "client",
+    "rounds": 3,
+    "canaries": 0,
+    "epsilon": 2.0,
+    "delta": 1e-5,
+    "parts": [{"what": "training", "epsilon": 2.0}],
+}
 
 
 def canaries(right: int) -> dict[str, Any]:
@@ -53,6 +61,7 @@ def place(
     model.save(place / "model", include_optimizer=False, save_format="tf")
     for folder, name, content in (
         ("ledger", "privacy_ledger.json", LEDGER),
+        ("ledger_with_canaries", "privacy_ledger.json", {**LEDGER, "canaries": 100}),
         ("history", "training_history.json", {}),
         ("with_canaries", "canaries.json", canaries(75)),
         ("with_telling_canaries", "canaries.json", canaries(100)),
@@ -78,9 +87,12 @@ def run(place: Path, beam_options: list[str]) -> Iterator[Callable[..., dict[str
             "ledger": artifacts.PrivacyLedger,
             "history": artifacts.TrainingHistory,
         }
+        folders = {"history": history}
+        if history != "history":
+            folders["ledger"] = "ledger_with_canaries"
         imported = {
             name: Importer(
-                source_uri=str(place / (history if name == "history" else name)),
+                source_uri=str(place / folders.get(name, name)),
                 artifact_type=artifact,
             ).with_id(name)
             for name, artifact in types.items()
@@ -132,6 +144,6 @@ def test_canaries_are_beside_the_ledger_and_a_second_run_is_cached(run: Any) -> 
 
 def test_ledger_that_claims_less_than_is_shown_stops_the_run(run: Any, place: Path) -> None:
     for _ in range(2):  # a failure is not cached
-        with pytest.raises(PrivacyError, match=r"claims epsilon 2 at .* 50 of 50 guesses"):
+        with pytest.raises(PrivacyError, match=r"epsilon 2 of training at .* 50 of 50 guesses"):
             run("with_telling_canaries", AuditConfig(membership=False))
     assert not list(place.glob("artifacts/with_telling_canaries/**/audit.json"))

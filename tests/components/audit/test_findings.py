@@ -12,8 +12,14 @@ from privet.components.audit.findings import audit, check_claim
 from privet.components.audit.membership import ClientLosses
 from privet.components.shared.errors import PrivacyError
 
-PRIVATE = {"private": True, "unit": "client", "epsilon": 1.5, "delta": 1e-6}
-NONE = {"private": False, "unit": "client", "epsilon": None, "delta": None}
+PRIVATE = {
+    "private": True,
+    "unit": "client",
+    "epsilon": 1.5,
+    "delta": 1e-6,
+    "parts": [{"what": "training", "epsilon": 1.5}],
+}
+NONE = {"private": False, "unit": "client", "epsilon": None, "delta": None, "parts": []}
 
 
 def telling() -> Canaries:
@@ -52,7 +58,7 @@ def test_claim_below_the_bound_stops_with_all_numbers() -> None:
     with pytest.raises(PrivacyError) as error:
         check_claim(content, PRIVATE)
     for part in (
-        "claims epsilon 1.5 at delta 1e-06",
+        "claims epsilon 1.5 of training at delta 1e-06",
         "show 2.78",
         "0.95 confidence",
         "50 of 50 guesses",
@@ -63,10 +69,22 @@ def test_claim_below_the_bound_stops_with_all_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "ledger", [NONE, {**PRIVATE, "unit": "example"}, {**PRIVATE, "epsilon": 2.8}]
+    "ledger",
+    [
+        NONE,
+        {**PRIVATE, "unit": "example"},
+        {**PRIVATE, "epsilon": 2.8, "parts": [{"what": "training", "epsilon": 2.8}]},
+    ],
 )
 def test_claims_that_canaries_do_not_speak_against_pass(ledger: Any) -> None:
     check_claim(audit(None, telling(), ledger, AuditConfig(), 0), ledger)
+
+
+def test_what_noised_statistics_spend_hides_no_fault_of_training() -> None:
+    parts = [{"what": "statistics", "epsilon": 2.0}, *PRIVATE["parts"]]
+    ledger = {**PRIVATE, "epsilon": 3.0, "parts": parts}
+    with pytest.raises(PrivacyError, match=r"claims epsilon 1\.5 of training"):
+        check_claim(audit(None, telling(), ledger, AuditConfig(), 0), ledger)
 
 
 def test_without_canaries_there_is_nothing_to_compare() -> None:

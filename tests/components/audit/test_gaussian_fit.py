@@ -15,6 +15,13 @@ from privet.components.audit.gaussian_fit import (
 )
 
 
+def test_no_spread_beside_the_other_sample_is_no_error_and_no_estimate() -> None:
+    one, other = np.array([0.5, 0.5 + 1e-12]), np.array([0.1, -0.1])
+    assert estimate_epsilon(one, other, 1e-5) is None
+    assert estimate_epsilon(other, one, 1e-5) is None
+    assert math.isfinite(epsilon_between(-6.2e8, 5.2e-4, 1e-10))  # float64 has nothing left here
+
+
 @pytest.mark.parametrize("shift", [0.25, 1.0, 3.0])
 def test_equal_variances_are_the_gaussian_mechanism(shift: float) -> None:
     accountant = pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)

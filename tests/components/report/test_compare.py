@@ -193,6 +193,7 @@ def test_quality_is_ranked_only_where_the_intervals_do_not_meet(sides: tuple[Sid
 
 def test_comparison_adds_up(sides: tuple[Side, Side]) -> None:
     found = compare(*sides)
+    assert found["private"] is False
     assert found["config"] == [{"key": "train.rounds", "values": [3, 5]}]
     assert found["quality"]["same_examples"] is True
     assert found["clients"]["better"] == 2
@@ -209,6 +210,9 @@ def test_page_is_self_contained_and_escapes_what_it_shows(sides: tuple[Side, Sid
     assert not re.search(r"https?:|@import|<iframe|<img|<object|\bon\w+=|\bsrc=", text)
     assert "they meet" in text
     assert "apart: B is better" in text
+    assert "Keep this page inside the trust boundary" in text
+    gate = text.partition('<section id="gate">')[2].partition("</section>")[0]
+    assert "not covered by" in gate
 
 
 def test_page_of_runs_that_failed_early_says_what_is_missing() -> None:

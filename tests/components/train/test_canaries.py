@@ -345,6 +345,7 @@ def test_strong_noise_hides_canaries_and_the_ledger_is_that_of_the_clients(
     assert ledger["epsilon"] == epsilon_of(event, 1e-5)
     assert ledger["mechanism"]["denominator"] == 8.0
     assert ledger["sampling"]["clients"] == 8
+    assert ledger["canaries"] == 400
     (line,) = (one for one in ledger["assumptions"] if "canaries" in one)
     assert line.startswith("400 canaries (train.canaries), each included by a fair coin")
 

@@ -15,6 +15,10 @@ from privet.components.validate.config import GateConfig, InfraConfig
         ([{"metric": "a.b"}], "metric=a.b needs exactly one of lower_bound, upper_bound, max_wor"),
         ([{"metric": "a.b", "lower_bound": 0, "upper_bound": 1}], "needs exactly one of"),
         (
+            [{"metric": "compressed.accuracy", "upper_bound": float("nan")}],
+            "metric=compressed.accuracy: upper_bound=nan must be finite",
+        ),
+        (
             [{"metric": "float.accuracy", "max_worsening": 0.1}],
             "max_worsening compares the compressed model, not metric=float.accuracy",
         ),

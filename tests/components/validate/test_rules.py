@@ -255,7 +255,7 @@ def test_unknown_number_is_refused_with_max_worsening_too() -> None:
 def test_number_that_is_none_passes_no_rule() -> None:
     results = evaluation()
     results["models"]["compressed"]["overall"]["accuracy"] = float("nan")
-    for limit in ({"lower_bound": 0.0}, {"upper_bound": 1.0}):
+    for limit in ({"lower_bound": 0.0}, {"upper_bound": 1.0}, {"max_worsening": 1.0}):
         gate = GateConfig.from_mapping({"rules": [{"metric": "compressed.accuracy", **limit}]})
         assert judge(gate, results, LEDGER)["blessed"] is False
 
@@ -298,3 +298,16 @@ def test_personalization_of_nobody_passes_no_rule() -> None:
 def test_rule_on_personalization_that_did_not_run_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"names no number\. Valid: float\."):
         personalized_verdict(None, "personalized.accuracy", lower_bound=0.0)
+
+
+@pytest.mark.parametrize("statistic", ["low", "p10"])
+def test_number_that_is_not_defined_is_a_failed_rule_and_no_error(statistic: str) -> None:
+    results = evaluation()
+    results["models"]["compressed"]["intervals"]["accuracy"] = None
+    results["models"]["compressed"]["clients"]["accuracy"]["p10"] = None
+    metric = f"compressed.accuracy.{statistic}"
+    gate = GateConfig.from_mapping({"rules": [{"metric": metric, "lower_bound": 0.0}]})
+    (rule,) = judge(gate, results, LEDGER)["rules"]
+
+    assert (rule["value"], rule["passed"]) == (None, False)
+    assert rule["detail"] == "it is not defined on these clients"
