@@ -112,9 +112,12 @@ def is_failed(node: Facts) -> bool:
 
 def run_banner(facts: RunFacts) -> Banner:
     """How the run ended: failed, pushed, rejected (by what), or not finished (what is missing)."""
-    error = (facts.run or {}).get("error")
-    if error:
-        return Banner("bad", "Failed", str(error))
+    run = facts.run or {}
+    failed = tuple(
+        f"{node.get('name')} failed" for node in run.get("nodes") or () if is_failed(node)
+    )
+    if failed or run.get("error"):
+        return Banner("bad", "Failed", str(run.get("error") or ""), failed)
     refused = refusals(facts.verdict, facts.infra)
     pushed = facts.pushed or {}
     if pushed.get("pushed"):
@@ -127,12 +130,6 @@ def run_banner(facts: RunFacts) -> Banner:
         return Banner("bad", "Rejected", "The model was not pushed, because:", refused)
     if facts.pushed is not None:
         return Banner("bad", "Not pushed", str(pushed.get("detail") or "No reason was given."))
-    run = facts.run or {}
-    failed = tuple(
-        f"{node.get('name')} failed" for node in run.get("nodes") or () if is_failed(node)
-    )
-    if failed or run.get("status") == "failed":
-        return Banner("bad", "Failed", str(run.get("error") or ""), failed)
     missing = tuple(
         step
         for step, written in (

@@ -124,12 +124,12 @@ def test_served_answers_on_stored_images_are_those_of_the_keras_model(
 def test_evaluation_reads_images(
     place: Path, trained: str, servable: Path, beam_options: list[str]
 ) -> None:
-    from privet.components.evaluate.transforms import Models, evaluate
+    from privet.components.evaluate.job import Job
+    from privet.components.evaluate.run import evaluate_to
 
-    models = Models(trained, {"compressed": str(servable)})
+    job = Job(str(place / "examples"), "eval", trained, {"compressed": str(servable)})
     output = str(place / "evaluation")
-    with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
-        evaluate(pipeline, str(place / "examples"), "eval", models, output)
+    evaluate_to(job, output, lambda: beam.Pipeline(options=PipelineOptions(beam_options)))
     found = files.read_json(files.join(output, "evaluation.json"))["models"]
 
     assert found["float"]["overall"]["accuracy"] > 0.8

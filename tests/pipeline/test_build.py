@@ -32,6 +32,12 @@ EDGES = {
         "variants": "ModelCompressor",
         "blessed": "LastBlessedModel",
     },
+    "PrivacyAuditor": {
+        "examples": "ClientExampleGen",
+        "model": "FederatedTrainer",
+        "ledger": "FederatedTrainer",
+        "history": "FederatedTrainer",
+    },
     "VariantSelector": {
         "variants": "ModelCompressor",
         "report": "ModelCompressor",
@@ -44,6 +50,7 @@ EDGES = {
         "evaluation": "FederatedEvaluator",
         "selection": "VariantSelector",
         "ledger": "FederatedTrainer",
+        "audit": "PrivacyAuditor",
     },
     "InfraValidator": {"servable": "VariantSelector", "examples": "ClientExampleGen"},
     "Pusher": {
@@ -57,6 +64,7 @@ EDGES = {
         "history": "FederatedTrainer",
         "compression": "ModelCompressor",
         "evaluation": "FederatedEvaluator",
+        "audit": "PrivacyAuditor",
         "selection": "VariantSelector",
         "blessing": "ModelValidator",
         "infra_blessing": "InfraValidator",

@@ -68,14 +68,14 @@ def test_override_reaches_a_nested_key_and_makes_sections(project):
         ("train.sampling={kind: poisson}", "cohort_size=None must be >= 1 with kind=poisson"),
         (
             "gate.rules=[{metric: compressed.acuracy, lower_bound: 1}]",
-            "names no number of a multiclass run. Valid: float.accuracy",
+            "names no number of this run. Valid: float.accuracy",
         ),
         ("gate.rules=[{metric: float.mae, upper_bound: 1}]", "metric='float.mae' names no number"),
         ("gate.rules=[{metric: float.loss.p11, upper_bound: 1}]", "also with .mean, .p10"),
         ("gate.rules=[]", "rules=[] would bless any model"),
         (
             "gate.rules=[{metric: personalized.accuracy, lower_bound: 1}]",
-            "names no number of a multiclass run without evaluate.personalization",
+            "names no number of this run without evaluate.personalization",
         ),
         ("evaluate.personalization.epochs=0", "epochs=0 must be >= 1"),
         ("gate.rules=[{metric: ledger.epsilon}]", "needs exactly one of lower_bound"),
