@@ -78,7 +78,7 @@ def run_pipeline(
             found = outcome.read_nodes(workdir, run_id)
             nodes = {name: node for name, node in found.items() if name not in leave_out}
             failure = failure or _unfinished(nodes, errors, workdir)
-            told = config_file.without_secrets(str(failure), config) if failure else None
+            told = config_file.without_secrets(_told(failure), config) if failure else None
             attempt = outcome.Attempt(run_id, graph, told)
             summary = outcome.summarize(config, workdir, nodes, attempt)
             outcome.write_run_json(workdir, summary)
@@ -169,6 +169,15 @@ def _failure(node: str, error: Exception, workdir: Workdir) -> PrivetError:
         failure = PipelineError(f"{node} failed: {text} (see {workdir.log})")
     failure.__cause__ = error
     return failure
+
+
+def _told(failure: PrivetError) -> str:
+    """What run.json and the report say of a failure: a library's own words may quote the data."""
+    error = failure.__cause__
+    if error is None or isinstance(error, PrivetError):
+        return str(failure)
+    kind = type(error).__name__
+    return f"{str(failure).partition(f'{kind}: ')[0]}{kind} (see run.log)"
 
 
 def _unfinished(

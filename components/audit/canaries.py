@@ -166,8 +166,8 @@ def _check_against_ledger(file: _File, ledger: Mapping[str, Any]) -> None:
             f"{layout.CANARIES} is about count={file.count} canaries, {layout.LEDGER} about "
             f"canaries={ledger['canaries']}. {other}"
         )
-    if not 1 <= file.rounds <= ledger["rounds"]:
+    if file.rounds != ledger["rounds"]:
         raise PrivacyError(
-            f"{layout.CANARIES} is about rounds={file.rounds}; wanted one at least, and no more "
-            f"than the rounds={ledger['rounds']} of {layout.LEDGER}. {other}"
+            f"{layout.CANARIES} is about rounds={file.rounds}; wanted the "
+            f"rounds={ledger['rounds']} of {layout.LEDGER}. {other}"
         )

@@ -32,6 +32,10 @@ class AuditConfig(Config, frozen=True):
             self.bootstrap >= 100,
             f"bootstrap={self.bootstrap} must be >= 100: fewer resamples have no tails",
         )
-        check(0.5 <= self.confidence < 1.0, f"confidence={self.confidence} must lie in [0.5, 1)")
+        check(
+            0.9 <= self.confidence < 1.0,
+            f"confidence={self.confidence} must lie in [0.9, 1): by chance alone the audit would "
+            "stop a sound run too often",
+        )
         check(0.0 < self.guesses <= 1.0, f"guesses={self.guesses} must lie in (0, 1]")
         check(0.0 < self.delta < 1.0, f"delta={self.delta} must lie between 0 and 1")

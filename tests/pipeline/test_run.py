@@ -249,6 +249,18 @@ class TestRuns:
         assert "on fire" in shared_project.workdir.log.read_text()
         assert outcome.read_run_json(shared_project.workdir)["status"] == "failed"
 
+    def test_words_of_a_library_stay_out_of_what_is_shared(self, shared_project, monkeypatch):
+        def broken(*_):
+            raise RuntimeError("cannot parse the row 'Ada, 36'")
+
+        monkeypatch.setattr(run.LocalDagRunner, "run_with_ir", broken)
+        with pytest.raises(PipelineError, match="Ada, 36"):  # on the terminal
+            shared_project.run()
+        summary = outcome.read_run_json(shared_project.workdir)
+        assert summary["error"] == "the pipeline failed: RuntimeError (see run.log)"
+        assert "Ada" not in shared_project.workdir.report.read_text().partition("<script")[0]
+        assert "Ada" in shared_project.workdir.log.read_text()
+
     def test_deleted_push_is_pushed_again(self, shared_project):
         pushed = shared_project.workdir.root / shared_project.run()["pushed"]
         shutil.rmtree(pushed)

@@ -88,8 +88,8 @@ def test_half_a_file_is_refused(tmp_path: Path) -> None:
             {"count": 1, "included": [True], "all_iterates": [0.9], "final": [0.4]},
             "count=1 canaries, privacy_ledger.json about canaries=2",
         ),
-        ({"rounds": 6}, "rounds=6; wanted one at least, and no more than the rounds=5"),
-        ({"rounds": 0}, "rounds=0; wanted one at least"),
+        ({"rounds": 6}, "rounds=6; wanted the rounds=5 of"),
+        ({"rounds": 0}, "rounds=0; wanted the rounds=5 of"),
     ],
 )
 def test_canaries_of_another_training_are_refused(
