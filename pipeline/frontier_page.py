@@ -29,7 +29,7 @@ class _Axis:
 
 
 _COSTS = {
-    "bytes": _Axis("bytes down and up, all clients and rounds", lambda row: row.bytes_total),
+    "bytes": _Axis("bytes down and up, in all", lambda row: row.bytes_total),
     "size": _Axis("bytes of the served model, gzipped", lambda row: row.model_bytes),
     "compute": _Axis("examples processed in training", lambda row: row.examples),
 }
@@ -116,7 +116,7 @@ def _quality_by_epsilon(rows: Sequence[Row]) -> Markup:
         "field": "band",
         "type": "nominal",
         "scale": {"domain": names, "range": list(_COLOURS[: len(names)])},
-        "legend": {"offset": 20},  # above the axis's name
+        "legend": {"offset": 34},  # above the axis's name
     }
     spec = _scatter(rows, values, x, colour)
     return chart(

@@ -411,6 +411,7 @@ def complete_facts() -> dict[str, Any]:
             "auc_interval": [0.461, 0.611],
             "advantage": 0.094,
             "advantage_interval": [0.041, 0.207],
+            "advantage_by_chance": 0.052,
             "tpr": 0.021,
             "tpr_interval": [0.0, 0.052],
             "fpr": 0.01,
