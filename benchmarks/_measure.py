@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,21 @@ def parse_arguments(description: str, workloads: Sequence[str]) -> argparse.Name
     parser.add_argument("--quick", action="store_true", help="fewer repeats, for a first look")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     return parser.parse_args()
+
+
+Workload = Callable[[str, bool], list[dict[str, Any]]]
+"""(an empty folder, whether to be quick) -> figures."""
+
+
+def run_workloads(description: str, workloads: Mapping[str, Workload]) -> None:
+    """What a benchmark of several workloads does: runs those asked for, and prints."""
+    arguments = parse_arguments(description, ["all", *workloads])
+    chosen = workloads if arguments.workload == "all" else [arguments.workload]
+    figures = []
+    for name in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            figures += workloads[name](folder, arguments.quick)
+    show(figures, as_json=arguments.json)
 
 
 def interleaved(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

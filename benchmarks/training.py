@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from _measure import figure, interleaved, parse_arguments, show
+from _measure import figure, interleaved, run_workloads
 from _peers import pfl_rounds
 from _store import ingest, write_clients
 
@@ -61,20 +61,16 @@ PRIVACY = {"mechanism": "gaussian", "noise_multiplier": 1.0, "delta": 1e-5, "cli
 
 def main() -> None:
     """Measures and prints."""
-    workloads: dict[str, Callable[[str, bool], list[dict[str, Any]]]] = {
-        "A": small_model,
-        "B": convolutions,
-        "C": privacy,
-        "D": workers,
-        "loop": whole_loop,
-    }
-    arguments = parse_arguments(__doc__.splitlines()[0], ["all", *workloads])
-    chosen = workloads if arguments.workload == "all" else [arguments.workload]
-    figures = []
-    for name in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            figures += workloads[name](folder, arguments.quick)
-    show(figures, as_json=arguments.json)
+    run_workloads(
+        __doc__.splitlines()[0],
+        {
+            "A": small_model,
+            "B": convolutions,
+            "C": privacy,
+            "D": workers,
+            "loop": whole_loop,
+        },
+    )
 
 
 class Rounds:

@@ -28,12 +28,11 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _measure import figure, parse_arguments, show
+from _measure import figure, run_workloads
 from _store import ingest
 
 from privet.components.ingest.config import IngestConfig
@@ -75,18 +74,14 @@ class Target:
 
 def main() -> None:
     """Measures and prints."""
-    workloads: dict[str, Callable[[str, bool], list[dict[str, Any]]]] = {
-        "digits": digits,
-        "handwriting": handwriting,
-        "warm_start": warm_start,
-    }
-    arguments = parse_arguments(__doc__.splitlines()[0], ["all", *workloads])
-    chosen = workloads if arguments.workload == "all" else [arguments.workload]
-    figures = []
-    for name in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            figures += workloads[name](folder, arguments.quick)
-    show(figures, as_json=arguments.json)
+    run_workloads(
+        __doc__.splitlines()[0],
+        {
+            "digits": digits,
+            "handwriting": handwriting,
+            "warm_start": warm_start,
+        },
+    )
 
 
 def digits(folder: str, quick: bool) -> list[dict[str, Any]]:
