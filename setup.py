@@ -46,6 +46,7 @@ setup(
         "flatbuffers",
         "google-crc32c",
         "grpcio",
+        "grpcio-health-checking",
         "jinja2",
         "markupsafe",
         "matplotlib",

@@ -8,85 +8,19 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from privet.components.shared.errors import ConfigError, ServingError
+from privet.components.shared.errors import ServingError
 from privet.serving import ports
+from privet.serving.config import ServerConfig
 from privet.serving.engine import Engine, load_engine
 from privet.serving.models import Models
 from privet.serving.versions import ModelVersions, RetryPolicy, Servable
 
 if TYPE_CHECKING:
     from privet.serving.grpc_service import GrpcServer
-
-
-@dataclass(frozen=True)
-class ServerConfig:
-    """What to serve, and where.
-
-    Attributes:
-      model_base_path: holds a directory for each version, named by its number.
-      model_name: the model's name in requests.
-      host: the address that both APIs bind.
-      port: of the gRPC API; 0 for none.
-      rest_api_port: of the REST API; 0 for none.
-      prefer_tflite_model: serve model.tflite where a version has one.
-      enable_model_warmup: replay a version's warm-up requests before it serves.
-      file_system_poll_wait_seconds: between two looks for new versions; 0 looks once.
-      rest_api_timeout_in_ms: how long a REST request may take.
-      grpc_max_threads: how many gRPC requests may run at once.
-      rest_api_num_threads: how many REST requests may run at once.
-      max_num_load_retries: how often to try again a version that did not load.
-      load_retry_interval_micros: the time between two such tries.
-      drain_seconds: how long requests under way may take when the server stops.
-    """
-
-    model_base_path: Path
-    model_name: str = "default"
-    host: str = "127.0.0.1"
-    port: int = 8500
-    rest_api_port: int = 8501
-    prefer_tflite_model: bool = False
-    enable_model_warmup: bool = True
-    file_system_poll_wait_seconds: float = 1.0
-    rest_api_timeout_in_ms: int = 30_000
-    grpc_max_threads: int = 4 * (os.cpu_count() or 1)
-    rest_api_num_threads: int = 4 * (os.cpu_count() or 1)
-    max_num_load_retries: int = 5
-    load_retry_interval_micros: int = 60_000_000
-    drain_seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        for name in ("port", "rest_api_port"):
-            value = getattr(self, name)
-            if not 0 <= value <= 65535:
-                raise ConfigError(
-                    f"{name}={value} is no port. Wanted 0 (off) to 65535; change --{name}."
-                )
-        if self.port == self.rest_api_port:
-            raise ConfigError(
-                f"port={self.port} equals rest_api_port={self.rest_api_port}. "
-                + ("Both APIs are off; give one a port." if not self.port else "Change one.")
-            )
-        if not self.model_name or "/" in self.model_name or ":" in self.model_name:
-            raise ConfigError(
-                f"model_name={self.model_name!r} cannot be part of a URL path. Wanted a name "
-                "without '/' and ':'; change --model_name."
-            )
-        for name in ("rest_api_timeout_in_ms", "grpc_max_threads", "rest_api_num_threads"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0.")
-        for name in (
-            "file_system_poll_wait_seconds",
-            "max_num_load_retries",
-            "load_retry_interval_micros",
-            "drain_seconds",
-        ):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be 0 or above.")
 
 
 class RunningServer:
@@ -196,6 +130,7 @@ class RunningServer:
                     raise
             return engine
 
+        assert config.model_base_path is not None  # several models are not served yet
         return ModelVersions(
             config.model_name,
             config.model_base_path,

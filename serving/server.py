@@ -8,32 +8,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from privet.serving.running import RunningServer, ServerConfig
-
-_HELP = {
-    "model_base_path": "directory that holds one directory for each version, named by a number",
-    "model_name": "the model's name in requests",
-    "host": "address to listen on, for both APIs; 0.0.0.0 for all of this machine's",
-    "port": "port of the gRPC API; 0 for none",
-    "rest_api_port": "port of the REST API; 0 for none",
-    "prefer_tflite_model": "serve model.tflite where a version has one",
-    "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before serving",
-    "file_system_poll_wait_seconds": "seconds between two looks for new versions; 0 looks once",
-    "rest_api_timeout_in_ms": "how long a REST request may take",
-    "grpc_max_threads": "how many gRPC requests may run at once",
-    "rest_api_num_threads": "how many REST requests may run at once",
-    "max_num_load_retries": "how often to try again a version that did not load",
-    "load_retry_interval_micros": "microseconds between two such tries",
-    "drain_seconds": "how long requests under way may take when the server stops",
-}
+from privet.serving.config import ServerConfig
+from privet.serving.running import RunningServer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `privet serve`: tensorflow_model_server's own names, and --host."""
+    """Adds the flags of `privet serve`, one for each field of ServerConfig."""
     for field in dataclasses.fields(ServerConfig):
-        flag, text = f"--{field.name}", _HELP[field.name]
-        if field.name == "model_base_path":
-            parser.add_argument(flag, type=Path, required=True, help=text)
+        flag, text = f"--{field.name}", field.metadata["help"]
+        if field.default is None:
+            parser.add_argument(flag, type=Path, metavar="PATH", help=text)
         elif isinstance(field.default, bool):
             # As TF Serving's flags: --flag, --flag=true and --flag=false.
             parser.add_argument(

@@ -80,8 +80,9 @@ def servable(place: Path, trained: str, kinds: Any, export_keras: Any) -> Path:
 
 @contextlib.contextmanager
 def served(servable: Path, base: Path, *, tflite: bool) -> Iterator[Any]:
+    from privet.serving.config import ServerConfig
     from privet.serving.ports import free_port
-    from privet.serving.running import RunningServer, ServerConfig
+    from privet.serving.running import RunningServer
 
     shutil.copytree(servable, base / "1")
     config = ServerConfig(

@@ -17,7 +17,7 @@ from privet.pipeline.config import load_config
 from privet.pipeline.grid import DenseSmallConfig, GridConfig, points_of
 from privet.pipeline.plan import make_plan
 from privet.pipeline.suggestions import Suggestion
-from privet.serving.running import ServerConfig
+from privet.serving.config import ServerConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ COMPARING = PIPELINE.partition("## Comparing two runs")[2].partition("\n## ")[0]
 SWEEPS = PIPELINE.partition("## Sweeps")[2].partition("\n## ")[0]
 PLANNING = PIPELINE.partition("## Planning")[2].partition("\n## ")[0]
 
-_PER_CORE = {"grpc_max_threads", "rest_api_num_threads"}
+_PER_CORE = {"num_tflite_pools": 1, "grpc_max_threads": 4, "rest_api_num_threads": 4}
 
 
 def test_every_flag_of_serve_is_documented_with_its_default() -> None:
@@ -34,10 +34,10 @@ def test_every_flag_of_serve_is_documented_with_its_default() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(ServerConfig)}
     assert rows.keys() == fields.keys()
     for name, default in fields.items():
-        if default is dataclasses.MISSING:
-            assert rows[name] == "required"
+        if default is None:
+            assert rows[name] == "none"
         elif name in _PER_CORE:
-            assert rows[name] == "4 per core"
+            assert rows[name] == f"{_PER_CORE[name]} per core"
         else:
             shown = str(default).lower() if isinstance(default, bool) else str(default)
             assert rows[name] == f"`{shown}`", name

@@ -125,8 +125,9 @@ def server(
     publish: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SimpleNamespace]:
     """A server of model `m`, version 1 (0.5 x + 2), on loopback; one for each test module."""
+    from privet.serving.config import ServerConfig
     from privet.serving.ports import free_port
-    from privet.serving.running import RunningServer, ServerConfig
+    from privet.serving.running import RunningServer
 
     base_path = tmp_path_factory.mktemp("served")
     publish(base_path, 1)

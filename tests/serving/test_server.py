@@ -17,8 +17,9 @@ import pytest
 
 from privet.components.shared.errors import ConfigError, ServingError
 from privet.serving.client import GrpcClient, RestClient
+from privet.serving.config import ServerConfig
 from privet.serving.ports import free_port
-from privet.serving.running import RunningServer, ServerConfig
+from privet.serving.running import RunningServer
 from privet.serving.server import add_arguments, serve
 
 COMMAND = """
