@@ -10,6 +10,7 @@ from privet.components.audit.findings import audit, check_claim
 from privet.components.audit.membership import ClientLosses
 from privet.components.audit.sample import sample_clients
 from privet.components.shared import files, layout
+from privet.components.shared.errors import PrivacyError
 
 
 def run_audit(
@@ -35,18 +36,42 @@ def run_audit(
       folder: for what crosses from its workers.
 
     Raises:
-      PrivacyError: the canaries speak against the ledger, or are not of it.
+      PrivacyError: the canaries speak against the ledger, now or in an audit before, or are not of
+        it.
       DataError: the membership attack has no clients to compare.
       StoreError: a file is damaged.
     """
     claimed = files.read_json(files.join(ledger, layout.LEDGER))
+    check_unrefuted(history)
     canaries = read_canaries(history, claimed)
     losses = None
     if config.membership:
         losses = measure_losses(examples, model, config, seed, make_pipeline, folder)
     content = audit(losses, canaries, claimed, config, seed)
     files.write_json(files.join(output, layout.AUDIT), content)
-    check_claim(content, claimed)
+    try:
+        check_claim(content, claimed)
+    except PrivacyError as error:
+        files.write_json(files.join(history, layout.REFUTED), {"schema": 1, "error": str(error)})
+        raise
+
+
+def check_unrefuted(history: str) -> None:
+    """Checks that no audit before has spoken against the ledger of this training.
+
+    What is remembered lies beside the canaries: whoever has seen that a bound fails could
+    otherwise look for settings under which it does not, and such a bound is void.
+
+    Raises:
+      PrivacyError: one has.
+    """
+    path = files.join(history, layout.REFUTED)
+    if files.exists(path):
+        raise PrivacyError(
+            f"an audit before has refuted the ledger of this training ({path}), and other settings "
+            "of the audit do not undo that. Nothing is pushed. Find the fault, then train again. "
+            f"It said: {files.read_json(path)['error']}"
+        )
 
 
 def measure_losses(
