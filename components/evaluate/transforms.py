@@ -74,12 +74,13 @@ class _EvaluateClients(beam.DoFn):
                 store.close()
 
     def process(self, shard: str) -> Iterator[Any]:
+        from privet.components.shared import predictors  # imports TensorFlow, in the worker
+
         plan, schema = self._loaded.plan, _row_schema(self._job, self._store)
         whole, personal = Summary(), PersonalizationSummary()
         for clients in batches_of(self._store.read_many(self._store.references(shard))):
             batch = batch_of(clients)
-            models = self._loaded.predict.items()
-            scores = {name: predict(batch.features) for name, predict in models}
+            scores = predictors.predict_with_all(self._loaded.predict, batch.features)
             found, values = measure(plan, batch, scores)
             whole.merge(found)
             columns = {"client_id": list(batch.client_ids), "examples": batch.sizes}

@@ -7,6 +7,7 @@ the processor's caches.
 import functools
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ def load_servable(directory: str) -> Predict:
         return np.concatenate(found)
 
     return predict
+
+
+def predict_with_all(
+    models: Mapping[str, Predict], features: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The scores of each model for the same examples.
+
+    The models run side by side, each in a thread: TensorFlow Lite works on one core, and leaves
+    the others to TensorFlow.
+    """
+    with ThreadPoolExecutor(len(models)) as pool:
+        scores = pool.map(lambda predict: predict(features), models.values())
+        return dict(zip(models, scores, strict=True))
 
 
 def _part(features: Mapping[str, np.ndarray], start: int, size: int) -> dict[str, np.ndarray]:
