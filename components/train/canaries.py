@@ -15,7 +15,7 @@ The direction. A canary is a vector of random signs on a random support, which a
 scaled to the norm that updates are clipped to. That is as good as a point of the sphere. Noise is
 the same in all directions, so it hides every update of that norm equally well. What clients add
 along random signs has a random sign itself, and mean zero. Each other canary in the round adds a
-variance of 1 / support, in squared clip norms: 0.006 for 100 on 16,384 coordinates, where noise has
+variance of 1 / support, in squared clip norms: 0.012 for 100 on 8,192 coordinates, where noise has
 noise_multiplier squared. In exchange a round takes two products of a vector with one matrix of
 signs, whatever the size of the model.
 
@@ -36,7 +36,7 @@ from privet.components.train.canaries_config import CanariesConfig
 from privet.components.train.programs import Arrays
 from privet.components.train.sampling import Draws
 
-MOST_COORDINATES = 16_384
+MOST_COORDINATES = 8_192
 """Of a canary's support."""
 
 _SEED_BYTES = 32
