@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup data run test check format bench peers serve lock clean
+.PHONY: help setup data run test slow check format bench peers serve lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,8 +26,11 @@ data: $(DATA) ## write the examples' data
 run: setup ## run the main job on real data (CONFIG=examples/.../config.yaml for another)
 	$(BIN)/privet run $(CONFIG)
 
-test: setup ## run all tests, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: setup ## run the tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+slow: setup ## run the tests that take long: those marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 check: setup ## lint, format and types
 	$(BIN)/ruff check .

@@ -354,6 +354,7 @@ def canaries_of(root: Path) -> dict[str, Search]:
     }
 
 
+@pytest.mark.slow
 def test_canaries_are_where_clients_are_kept_so_they_can_be_found(run: Run) -> None:
     shards = [names for path, names in run.found.items() if path.endswith(".tfrecord")]
     assert set().union(*shards) == {"stored id", "highest value", "inner value"}
@@ -361,6 +362,7 @@ def test_canaries_are_where_clients_are_kept_so_they_can_be_found(run: Run) -> N
     assert checkpoint == {name for name in run.canaries if name.startswith("cohort")}
 
 
+@pytest.mark.slow
 def test_outside_of_the_trust_boundary_only_what_says_so_is_exact(run: Run) -> None:
     outside = {path: names for path, names in run.found.items() if not INSIDE.match(path)}
     assert outside == TELLING[run.kind]
@@ -373,12 +375,14 @@ def test_outside_of_the_trust_boundary_only_what_says_so_is_exact(run: Run) -> N
             assert json.loads(content)["private"] is False
 
 
+@pytest.mark.slow
 def test_names_and_refused_values_are_in_no_file_at_all(run: Run) -> None:
     names = {"name", "word", "text in place of a number", "refused value"}
     assert names <= set(run.canaries)
     assert not {path for path, found in run.found.items() if found & names}
 
 
+@pytest.mark.slow
 def test_log_has_no_number_of_what_privet_has_seen(run: Run) -> None:
     log = (run.root / "work" / "run.log").read_text()
     said = re.findall(r"^\S+ \S+ \w+ privet\.\S+: (.*)$", log, re.MULTILINE)

@@ -55,6 +55,7 @@ def test_statistics_above_the_whole_budget_cannot_be_planned(shared_project: Any
         make_plan(config)
 
 
+@pytest.mark.slow
 def test_run_spends_what_was_planned_and_tells_no_exact_number(
     shared_project: Any, plan: dict[str, Any]
 ) -> None:

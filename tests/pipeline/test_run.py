@@ -184,6 +184,7 @@ class TestRuns:
         assert set(kinds.values()) == {1}
         assert [row["what"] for row in lineage if "compared" in row["what"]] == [BASELINE]
 
+    @pytest.mark.slow
     def test_blessed_model_of_other_features_is_no_baseline(self, shared_project, edit):
         edit(shared_project.model, "(2,)", "(1,)")
         summary = shared_project.run("data.features={x: {columns: x_0}}")

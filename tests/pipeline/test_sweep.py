@@ -300,6 +300,7 @@ class TestSideBySide:
     x =""",
     ).replace("import tensorflow as tf", "import os, signal, sys\nimport tensorflow as tf")
 
+    @pytest.mark.slow
     def test_dead_process_fails_its_point_and_others_are_as_in_this_process(self, project):
         project.model.write_text(self.KILLED)
         grid = {"model.arguments.units": [7, 2]}

@@ -120,6 +120,7 @@ def kill_at_random(run: Run, processes: Any, times: int) -> None:
         run.kill_one(processes, seconds=seconds, rounds=int(generator.integers(1, 12)))
 
 
+@pytest.mark.slow
 def test_run_killed_twenty_times_ends_with_the_weights_of_one_left_alone(
     make_run: Any, processes: Any, train_config: Any
 ) -> None:
@@ -144,6 +145,7 @@ def test_run_killed_twenty_times_ends_with_the_weights_of_one_left_alone(
     assert not list(run.state.glob("**/*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_killed_private_run_counts_every_round_that_was_noised(
     make_run: Any, processes: Any, train_config: Any
 ) -> None:
