@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from privet.serving.config import ServerConfig
@@ -33,18 +34,14 @@ def serve_models(config: ServerConfig, announce: Callable[[str], None]) -> Itera
       ConfigError: the model configuration file cannot be read, or says something that cannot be.
       ServingError: a model has no version that can be loaded.
     """
-    slots = threading.BoundedSemaphore(LOAD_THREADS)
+    load = make_load(config)
     retry = RetryPolicy(config.max_num_load_retries, config.load_retry_interval_micros / 1e6)
 
     def make_versions(model: ModelConfig) -> ModelVersions:
-        def load(path: Path, version: int) -> Engine:
-            with slots:
-                return load_version(config, model, path, version)
-
         return ModelVersions(
             model.name,
             model.base_path,
-            load,
+            partial(load, model),
             policy=model.policy,
             poll_seconds=config.file_system_poll_wait_seconds,
             retry=retry,
@@ -73,23 +70,29 @@ def serve_models(config: ServerConfig, announce: Callable[[str], None]) -> Itera
         yield models
 
 
-def load_version(config: ServerConfig, model: ModelConfig, path: Path, version: int) -> Engine:
-    """Loads one version of a model, and warms it up.
+def make_load(config: ServerConfig) -> Callable[[ModelConfig, Path, int], Engine]:
+    """The function that loads a version of a model from its directory and warms it up.
 
-    Raises:
-      ServingError: it cannot be loaded, or refuses its own warm-up requests.
+    Any number of threads may call it; it works for some of them at a time. A ServingError says
+    that the version cannot be loaded, or refuses its own warm-up requests.
     """
-    quiet_tensorflow()
-    engine = load_engine(path, config.prefer_tflite_model or model.platform == TFLITE)
-    if config.enable_model_warmup:
-        from privet.serving.warmup import warm_up
+    slots = threading.BoundedSemaphore(LOAD_THREADS)
 
-        try:
-            warm_up(engine, path, version)
-        except BaseException:
-            engine.close()
-            raise
-    return engine
+    def load(model: ModelConfig, path: Path, version: int) -> Engine:
+        with slots:
+            quiet_tensorflow()
+            engine = load_engine(path, config.prefer_tflite_model or model.platform == TFLITE)
+            if config.enable_model_warmup:
+                from privet.serving.warmup import warm_up
+
+                try:
+                    warm_up(engine, path, version)
+                except BaseException:
+                    engine.close()
+                    raise
+            return engine
+
+    return load
 
 
 def quiet_tensorflow() -> None:

@@ -210,8 +210,8 @@ class Models:
     ) -> None:
         """Announces the models that came and went."""
         for name, versions in added.items():
-            base_path = f" from {versions.base_path}" if name in gone else ""
-            self._announce(f"Model {name!r}: {describe(versions.servables())} serves{base_path}")
+            place = f" from {versions.base_path}" if name in gone else ""
+            self._announce(f"Model {name!r}: now served{place}, {describe(versions.servables())}")
         for name in gone.keys() - added.keys():
             self._announce(f"Model {name!r}: no longer served")
 

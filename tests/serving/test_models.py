@@ -100,7 +100,7 @@ def test_models_come_and_go_and_the_one_that_stays_is_not_loaded_again(
     assert states(models, "a") == {1: "END"}
     assert states(models, "c") == {8: "AVAILABLE", 7: "AVAILABLE"}
     assert lines == [
-        "Model 'c': versions 7 and 8 (savedmodel) serves",
+        "Model 'c': now served, versions 7 and 8 (savedmodel)",
         "Model 'a': no longer served",
     ]
 
