@@ -1,6 +1,8 @@
 """A ModelServerConfig read from text, and the checks that TF Serving makes on it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from privet.serving.model_config import (
 from privet.serving.status import Code, RequestError
 from privet.serving.version_policy import All, Latest, Specific
 
+GOOD = "base_path: '/m' model_platform: 'tensorflow'"
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
@@ -45,6 +48,20 @@ def test_example_in_the_docs(tmp_path: Path) -> None:
     )
 
 
+def test_reading_needs_no_tensorflow(tmp_path: Path) -> None:
+    path = tmp_path / "models.config"
+    path.write_text(one(f"name: 'm' {GOOD}"))
+    program = (
+        "import sys; from pathlib import Path; from privet.serving import model_config, models\n"
+        "found = model_config.read_config_file(Path(sys.argv[1]))\n"
+        "print(found[0].name, 'tensorflow' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "m False\n"
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
@@ -63,9 +80,6 @@ def test_policies(policy: str, expected: object) -> None:
 def test_empty_file_asks_for_nothing_but_an_empty_list_for_no_models() -> None:
     assert parse("") is None
     assert parse("model_config_list { }") == ()
-
-
-GOOD = "base_path: '/m' model_platform: 'tensorflow'"
 
 
 @pytest.mark.parametrize(
