@@ -1,26 +1,23 @@
 """A running server: the models it has loaded, its REST API and its gRPC API, from start to stop."""
 
 import contextlib
-import os
-import socket
-import threading
-import time
-import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
 
 from privet.components.shared.errors import ServingError
 from privet.serving import ports
 from privet.serving.config import ServerConfig
-from privet.serving.engine import Engine, load_engine
+from privet.serving.loading import serve_models
 from privet.serving.models import Models
-from privet.serving.versions import ModelVersions, RetryPolicy, Servable
+from privet.serving.tls import read_tls
+from privet.serving.tokens import read_token
 
 if TYPE_CHECKING:
+    from privet.serving.front import Page
     from privet.serving.grpc_service import GrpcServer
+    from privet.serving.rest_server import RestServer
 
 
 class RunningServer:
@@ -33,14 +30,17 @@ class RunningServer:
 
         Args:
           config: what to serve, and where.
-          announce: told, in a line each, when another version serves or one fails to load.
+          announce: told, in a line each, when other versions or models serve, or fail to.
 
         Raises:
-          ServingError: a port is in use, or no version can be loaded.
+          ConfigError: a file that a flag names cannot be read, or is wrong.
+          ServingError: a port is in use, or a model has no version that can be loaded.
         """
         self.config = config
-        self._rest: _RestServer | None = None
+        self._rest: RestServer | None = None
         self._grpc: GrpcServer | None = None
+        token = read_token(config.auth_token_file) if config.auth_token_file else None
+        tls = read_tls(config.ssl_config_file) if config.ssl_config_file else None
         with contextlib.ExitStack() as stack:
             # Ports first: a port in use should not take as long to tell as TensorFlow to load.
             rest_socket = None
@@ -49,10 +49,8 @@ class RunningServer:
                 stack.callback(rest_socket.close)
             if config.port:
                 ports.check_port(config.host, config.port, "--port")
-            versions = self._versions(announce)
-            stack.callback(versions.stop)
-            self.servable: Servable = versions.start()
-            models = Models({config.model_name: versions})
+            models = stack.enter_context(serve_models(config, announce))
+            self.models: Models = models
             stack.callback(self._drain)
             if config.port:
                 from privet.serving import grpc_service  # imports TensorFlow
@@ -61,16 +59,24 @@ class RunningServer:
                     models, config.host, config.port, config.grpc_max_threads
                 )
             if rest_socket is not None:
-                self._rest = _RestServer(models, rest_socket, config)
+                from privet.serving import rest_server
+
+                # Exact GET path -> what gives its page, for paths outside /v1/.
+                pages: dict[str, Page] = {}
+                self._rest = rest_server.RestServer(
+                    models, rest_socket, config, pages=pages, token=token, tls=tls
+                )
             self._stack = stack.pop_all()
 
     @property
     def rest_url(self) -> str | None:
-        """The model's REST URL; None if the REST API is off."""
+        """The REST URL of the model, or of all; None if the REST API is off."""
         if not self.config.rest_api_port:
             return None
         address = _address(self.config.host, self.config.rest_api_port)
-        return f"http://{address}/v1/models/{self.config.model_name}"
+        names = self.models.names()
+        name = f"/{quote(names[0], safe='')}" if len(names) == 1 else ""
+        return f"http://{address}/v1/models{name}"
 
     @property
     def grpc_address(self) -> str | None:
@@ -112,96 +118,6 @@ class RunningServer:
             self._grpc.join()
         if self._rest is not None:
             self._rest.join()
-
-    def _versions(self, announce: Callable[[str], None]) -> ModelVersions:
-        """The versions of the model, not started."""
-        config = self.config
-
-        def load(path: Path, version: int) -> Engine:
-            quiet_tensorflow()
-            engine = load_engine(path, config.prefer_tflite_model)
-            if config.enable_model_warmup:
-                from privet.serving.warmup import warm_up
-
-                try:
-                    warm_up(engine, path, version)
-                except BaseException:
-                    engine.close()
-                    raise
-            return engine
-
-        assert config.model_base_path is not None  # several models are not served yet
-        return ModelVersions(
-            config.model_name,
-            config.model_base_path,
-            load,
-            poll_seconds=config.file_system_poll_wait_seconds,
-            retry=RetryPolicy(config.max_num_load_retries, config.load_retry_interval_micros / 1e6),
-            announce=announce,
-        )
-
-
-class _RestServer:
-    """uvicorn in a thread of its own, over the REST application."""
-
-    def __init__(self, models: Models, listener: socket.socket, config: ServerConfig) -> None:
-        import uvicorn
-
-        from privet.serving.rest import RestApplication
-
-        self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
-        application: Any = RestApplication(models, self._pool, config.rest_api_timeout_in_ms / 1000)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                access_log=False,  # payloads and paths are nobody's business
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
-                timeout_keep_alive=60,
-                ws="none",
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="rest", daemon=True
-        )
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                self._pool.shutdown()
-                raise ServingError(
-                    f"Wanted to listen on {config.host}:{config.rest_api_port}; the HTTP server "
-                    "ended at once. Its error is in the log above."
-                )
-            time.sleep(0.005)
-
-    def is_alive(self) -> bool:
-        """Whether it still serves."""
-        return self._thread.is_alive()
-
-    def ask_to_stop(self) -> None:
-        """Makes it take no more connections."""
-        self._server.should_exit = True
-
-    def join(self) -> None:
-        """Waits until the requests under way are answered."""
-        self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
-
-
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow from filling the log with its start-up notes.
-
-    Only what is about to import TensorFlow calls this; a level that the user set stays.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # google.api_core, about Python's age
-        import tensorflow as tf
-    tf.get_logger().setLevel("ERROR")
 
 
 def _address(host: str, port: int) -> str:
