@@ -1,6 +1,6 @@
 """Batching as an engine around an engine: requests that come at the same time run as one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,32 +88,35 @@ class BatchingEngine:
         if size == 0:  # nothing that could be filled up to an allowed size
             return self._engine.run(signature_name, inputs, output_filter)
         if size <= largest:
-            return self._run_part(signature_name, inputs, output_filter)
-        parts = [
-            self._run_part(
-                signature_name,
-                {name: array[start : start + largest] for name, array in inputs.items()},
-                output_filter,
-            )
-            for start in range(0, size, largest)
-        ]
+            return self._run_part(_Request(signature_name, inputs, output_filter, size))
+        parts = []
+        for start in range(0, size, largest):
+            rows = slice(start, start + largest)
+            part = {name: array[rows] for name, array in inputs.items()}
+            request = _Request(signature_name, part, output_filter, min(largest, size - start))
+            parts.append(self._run_part(request))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def count_waiting(self) -> int:
+        """How many requests wait for a batch to run in."""
+        return self._scheduler.count_waiting()
 
     def close(self) -> None:
         """Frees the model; see `Engine.close`."""
         self._engine.close()
 
-    def _run_part(
-        self, name: str, inputs: Mapping[str, np.ndarray], output_filter: tuple[str, ...]
-    ) -> dict[str, np.ndarray]:
-        """Runs inputs that are no larger than a batch."""
-        request = _Request(name, inputs, output_filter, count_examples(inputs))
-        lengths = self._config.pad_variable_length_inputs
-        arrays = (inputs[key] for key in self.signatures[name].inputs)
-        # Lengths that can be filled up may differ; the number of dimensions may not.
-        shapes = tuple(array.ndim if lengths else array.shape[1:] for array in arrays)
+    def _run_part(self, request: _Request) -> dict[str, np.ndarray]:
+        """Runs a request that is no larger than a batch."""
+        name = request.signature_name
+        arrays = [request.inputs[key] for key in self.signatures[name].inputs]
+        # Where lengths are filled up they may differ, but not the number of dimensions.
+        lengths_differ = self._config.pad_variable_length_inputs
+        shapes: list[Hashable] = [a.ndim if lengths_differ else a.shape[1:] for a in arrays]
         return self._scheduler.run(
-            (name, output_filter, shapes), request, request.size, alone=name not in self._joinable
+            (name, request.output_filter, *shapes),
+            request,
+            request.size,
+            alone=name not in self._joinable,
         )
 
     def _execute(self, requests: Sequence[_Request]) -> Sequence[dict[str, np.ndarray]]:
@@ -122,6 +125,8 @@ class BatchingEngine:
         size = sum(sizes)
         if first.signature_name in self._joinable:
             size = self._config.padded_size(size)
-        inputs = join_inputs([request.inputs for request in requests], size)
+        inputs = first.inputs
+        if size > first.size:
+            inputs = join_inputs([request.inputs for request in requests], size)
         outputs = self._engine.run(first.signature_name, inputs, first.output_filter)
         return split_outputs(outputs, sizes, size)

@@ -103,6 +103,11 @@ class BatchScheduler(Generic[Task, Result]):
             raise outcome
         return outcome
 
+    def count_waiting(self) -> int:
+        """How many tasks wait for their turn."""
+        with self._lock:
+            return sum(len(batch.tasks) for queue in self._waiting.values() for batch in queue)
+
     def _join(
         self, key: Hashable, task: Task, size: int, alone: bool
     ) -> tuple[_Batch[Task, Result], int]:

@@ -88,7 +88,9 @@ class Front:
             except RequestError as error:
                 return error_response(error)
         response = self._api.respond(method, path, body)
-        if response.status == 200:
+        if response.may_block:
+            self._seconds_by_path.pop(path, None)
+        elif response.status == 200:
             if len(self._seconds_by_path) >= _TIMED_PATHS:
                 self._seconds_by_path.clear()
             self._seconds_by_path[path] = time.perf_counter() - start

@@ -74,6 +74,45 @@ def _export(path: Path, offset: float) -> None:
     tf.saved_model.save(model, str(path), signatures=signatures)
 
 
+def _export_odd(path: Path) -> None:
+    """Saves a model with what a server meets seldom: state, scalars, ragged tensors, any shape."""
+    import tensorflow as tf
+
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            self.calls = tf.Variable(0.0)
+            self.kernel = tf.Variable([[1.0], [10.0]])
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def plus_calls(self, x: Any) -> Any:
+            return {"y": x + self.calls}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def count(self, x: Any) -> Any:
+            return {"y": x + self.calls.assign_add(1.0)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+        def dense(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, self.kernel)}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="text")])
+        def first(self, text: Any) -> Any:
+            return {"text": tf.strings.substr(text, 0, 1), "length": tf.strings.length(text)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def ragged(self, x: Any) -> Any:
+            return {"y": tf.RaggedTensor.from_row_lengths(x, [1, 2])}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def branch(self, x: Any) -> Any:
+            return {"y": tf.cond(tf.reduce_sum(x) > 0, lambda: x, lambda: -self.kernel[:, 0])}
+
+    model = Model()
+    names = ("count", "dense", "first", "ragged", "branch")
+    signatures = {"serving_default": model.plus_calls, **{n: getattr(model, n) for n in names}}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+
+
 def _convert(path: Path) -> bytes:
     """The default signature as TFLite, under the names that the SavedModel gives it."""
     import tensorflow as tf
@@ -100,6 +139,14 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Path]:
         _export(exports[offset], offset)
         (exports[offset] / "model.tflite").write_bytes(_convert(exports[offset]))
     return exports
+
+
+@pytest.fixture(scope="session")
+def odd_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel with signatures that change it, of scalars, of ragged tensors, of any shape."""
+    path = tmp_path_factory.mktemp("odd") / "model"
+    _export_odd(path)
+    return path
 
 
 @pytest.fixture(scope="session")
