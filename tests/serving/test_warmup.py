@@ -57,3 +57,22 @@ def test_without_tensorflow_the_requests_are_made_up(
     monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
 
     assert warm_up(odd, tmp_path, 1).made_up
+
+
+def test_tflite_is_not_given_images_of_guessed_sizes(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from privet.serving.engine_tflite import TFLiteEngine
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32, name="x")])
+    def pool(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.nn.max_pool2d(x, 3, 2, "VALID")}  # of 1 x 1: memory is overwritten
+
+    model = tf.Module()
+    model.pool = pool
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [pool.get_concrete_function()], model
+    )
+    engine = TFLiteEngine(converter.convert())
+
+    assert warm_up(engine, tmp_path, 1).requests == 0
