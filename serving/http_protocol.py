@@ -118,9 +118,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps a connection whose client sends no more, as long as it waits for a response."""
-        # asyncio cannot keep one with TLS.
-        waits = self.cycle is not None and not self.cycle.response_complete
-        if not waits or self.cycle.more_body or self.scheme == "https":
+        waits = self.cycle is not None and not self.cycle.response_started
+        if not waits or self.cycle.more_body or self.scheme == "https":  # TLS cannot be half-closed
             return False
         self.cycle.keep_alive = False
         return True
