@@ -38,6 +38,7 @@ class TFLiteEngine:
     """
 
     kind = "tflite"
+    may_block = False
 
     def __init__(self, model: bytes, *, kept_interpreters: int | None = None) -> None:
         """Loads a TFLite model.

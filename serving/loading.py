@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from privet.serving.batching import BatchingEngine
+from privet.serving.batching_config import ServerBatching
 from privet.serving.config import ServerConfig
 from privet.serving.config_file import ConfigFile
 from privet.serving.engine import Engine, load_engine
@@ -15,6 +17,7 @@ from privet.serving.model_config import TFLITE, ModelConfig
 from privet.serving.models import Models
 from privet.serving.retries import RetryPolicy
 from privet.serving.versions import ModelVersions
+from privet.serving.warmup import warm_up
 
 # How many versions load at once, over all models: a slow one should not hold up another.
 LOAD_THREADS = max(2, os.cpu_count() or 1)
@@ -75,18 +78,23 @@ def make_load(config: ServerConfig) -> Callable[[ModelConfig, Path, int], Engine
 
     Any number of threads may call it; it works for some of them at a time. A ServingError says
     that the version cannot be loaded, or refuses its own warm-up requests.
+
+    Raises:
+      ConfigError: the batching parameters cannot be read, or cannot be.
     """
     slots = threading.BoundedSemaphore(LOAD_THREADS)
+    batching = ServerBatching.from_flags(config)
 
     def load(model: ModelConfig, path: Path, version: int) -> Engine:
         with slots:
             quiet_tensorflow()
+            batches = batching.config_of(path)
             engine = load_engine(path, config.prefer_tflite_model or model.platform == TFLITE)
+            if batches is not None:
+                engine = BatchingEngine(engine, batches)
             if config.enable_model_warmup:
-                from privet.serving.warmup import warm_up
-
                 try:
-                    warm_up(engine, path, version)
+                    warm_up(engine, path, version, batches.warm_up_sizes if batches else (1,))
                 except BaseException:
                     engine.close()
                     raise

@@ -47,12 +47,18 @@ _log = logging.getLogger(__name__)
 
 
 class Response(NamedTuple):
-    """A response in full; `headers` are those beside the content's type and length."""
+    """A response in full.
+
+    Attributes:
+      headers: those beside the content's type and length.
+      may_block: the same request may wait for others next time (see `Engine.may_block`).
+    """
 
     status: int
     body: bytes
     content_type: bytes | None = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    may_block: bool = False
 
 
 class RestApi:
@@ -180,7 +186,9 @@ def _model_request(name: str, version: str | None, label: str | None) -> ModelRe
 
 def _inference_response(servable: Servable, body: bytes) -> Response:
     """A response that says which version of the model gave it."""
-    return Response(200, body, headers=_servable_headers(servable.version, servable.engine.kind))
+    engine = servable.engine
+    headers = _servable_headers(servable.version, engine.kind)
+    return Response(200, body, headers=headers, may_block=engine.may_block)
 
 
 @lru_cache(maxsize=256)
@@ -193,13 +201,17 @@ def _servable_headers(version: int, kind: str) -> tuple[tuple[bytes, bytes], ...
 
 def error_response(error: RequestError) -> Response:
     """The response to a request that failed."""
+    return Response(_HTTP_STATUS.get(error.code, 500), error_body(error.message))
+
+
+def error_body(message: str) -> bytes:
+    """The body of every error."""
     writer = PrettyWriter()
     writer.start_object()
     writer.string("error")
-    writer.string(error.message)
+    writer.string(message)
     writer.end_object()
-    body = writer.text().encode("utf-8", "surrogateescape")
-    return Response(_HTTP_STATUS.get(error.code, 500), body)
+    return writer.text().encode("utf-8", "surrogateescape")
 
 
 def _not_found() -> Response:

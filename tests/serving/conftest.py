@@ -1,12 +1,15 @@
 """What the serving tests share: small real models, and a server over them on loopback."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -74,6 +77,45 @@ def _export(path: Path, offset: float) -> None:
     tf.saved_model.save(model, str(path), signatures=signatures)
 
 
+def _export_odd(path: Path) -> None:
+    """Saves a model with what a server meets seldom: state, scalars, ragged tensors, any shape."""
+    import tensorflow as tf
+
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            self.calls = tf.Variable(0.0)
+            self.kernel = tf.Variable([[1.0], [10.0]])
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def plus_calls(self, x: Any) -> Any:
+            return {"y": x + self.calls}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def count(self, x: Any) -> Any:
+            return {"y": x + self.calls.assign_add(1.0)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+        def dense(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, self.kernel)}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="text")])
+        def first(self, text: Any) -> Any:
+            return {"text": tf.strings.substr(text, 0, 1), "length": tf.strings.length(text)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def ragged(self, x: Any) -> Any:
+            return {"y": tf.RaggedTensor.from_row_lengths(x, [1, 2])}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def branch(self, x: Any) -> Any:
+            return {"y": tf.cond(tf.reduce_sum(x) > 0, lambda: x, lambda: -self.kernel[:, 0])}
+
+    model = Model()
+    names = ("count", "dense", "first", "ragged", "branch")
+    signatures = {"serving_default": model.plus_calls, **{n: getattr(model, n) for n in names}}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+
+
 def _convert(path: Path) -> bytes:
     """The default signature as TFLite, under the names that the SavedModel gives it."""
     import tensorflow as tf
@@ -100,6 +142,14 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Path]:
         _export(exports[offset], offset)
         (exports[offset] / "model.tflite").write_bytes(_convert(exports[offset]))
     return exports
+
+
+@pytest.fixture(scope="session")
+def odd_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel with signatures that change it, of scalars, of ragged tensors, of any shape."""
+    path = tmp_path_factory.mktemp("odd") / "model"
+    _export_odd(path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -147,3 +197,70 @@ def server(
             rest_port=config.rest_api_port,
             grpc_address=running.grpc_address,
         )
+
+
+class EchoModels:
+    """Model `m`, version 7, without TensorFlow: answers its input `x` while `gate` is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)  # released by each request that reaches the model
+        self.ready = True
+
+    kind = "echo"
+    may_block = False
+    signature_defs: Mapping[str, Any] = {}
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        from privet.serving.engine import Signature, TensorSpec
+
+        spec = TensorSpec("x", "float", np.float32, (-1,))
+        return {"serving_default": Signature("serving_default", "", {"x": spec}, {"x": spec})}
+
+    def run(self, _name: str, inputs: Mapping[str, Any], _filter: Any = ()) -> dict[str, Any]:
+        self.entered.release()
+        assert self.gate.wait(20)
+        return dict(inputs)
+
+    @contextlib.contextmanager
+    def use(self, _request: Any) -> Iterator[Any]:
+        from privet.serving.versions import Servable
+
+        yield Servable("m", 7, self)  # type: ignore[arg-type]
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+
+@pytest.fixture
+def start_rest() -> Iterator[Callable[..., SimpleNamespace]]:
+    """Starts the REST server alone, over `EchoModels`; its arguments are ServerConfig's."""
+    from privet.serving.config import ServerConfig
+    from privet.serving.ports import claim_port
+    from privet.serving.rest_server import RestServer
+
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            *, token: bytes | None = None, tls: Any = None, pages: Any = None, **settings: Any
+        ) -> SimpleNamespace:
+            models = EchoModels()
+            listener = stack.enter_context(claim_port("127.0.0.1", 0, "--rest_api_port"))
+            config = ServerConfig(Path("unused"), **{"drain_seconds": 5, **settings})
+            rest = RestServer(
+                models,  # type: ignore[arg-type]
+                listener,
+                config,
+                pages=pages or {},
+                token=token,
+                tls=tls,
+            )
+            port = listener.getsockname()[1]
+            stack.callback(rest.join)
+            stack.callback(rest.ask_to_stop)
+            stack.callback(models.gate.set)
+            return SimpleNamespace(models=models, rest=rest, rest_port=port)
+
+        yield start

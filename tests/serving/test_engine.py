@@ -1,4 +1,4 @@
-"""The engine contract, run on both engines, and what is particular to each."""
+"""The engine contract, on both engines, each by itself and batched, and TFLite's particulars."""
 
 import threading
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from privet.components.shared.errors import ServingError
+from privet.serving.batching import BatchingEngine
+from privet.serving.batching_config import BatchingConfig
 from privet.serving.engine import Engine, load_engine
 from privet.serving.status import Code, RequestError
 
@@ -19,10 +21,16 @@ def floats(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-@pytest.fixture(scope="module", params=["savedmodel", "tflite"])
+@pytest.fixture(
+    scope="module", params=["savedmodel", "tflite", "savedmodel batched", "tflite batched"]
+)
 def engine(request: pytest.FixtureRequest, saved_models: dict[float, Path]) -> Iterator[Engine]:
-    engine = load_engine(saved_models[2.0], prefer_tflite_model=request.param == "tflite")
-    assert engine.kind == request.param
+    kind, _, batched = request.param.partition(" ")
+    engine = load_engine(saved_models[2.0], prefer_tflite_model=kind == "tflite")
+    if batched:
+        engine = BatchingEngine(engine, BatchingConfig(num_batch_threads=1))
+    assert engine.kind == kind
+    assert engine.may_block is bool(batched)
     yield engine
     engine.close()
 
@@ -99,41 +107,6 @@ def test_threads_do_not_mix_up_their_results(engine: Engine) -> None:
         thread.join()
 
     assert wrong == []
-
-
-def test_saved_model_operator_errors_keep_code_and_text(saved_models: dict[float, Path]) -> None:
-    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
-    with pytest.raises(RequestError, match="Matrix size-incompatible") as caught:
-        engine.run("dense", {"x": np.ones((1, 3), np.float32)})
-    engine.close()
-
-    assert caught.value.code is Code.INVALID_ARGUMENT
-
-
-def test_saved_model_runs_strings_and_several_outputs(saved_models: dict[float, Path]) -> None:
-    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
-    pair = engine.run("pair", {"a": floats(2), "b": floats(5)})
-    text = engine.run("text", {"text": np.array([b"\xff\x00", b""], object)})
-    engine.close()
-
-    assert {name: value.tolist() for name, value in pair.items()} == {
-        "product": [10.0],
-        "sum": [7.0],
-    }
-    assert text["copy"].tolist() == [b"\xff\x00", b""]
-
-
-def test_saved_model_runs_without_the_private_method(
-    saved_models: dict[float, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tensorflow.python.client import session
-
-    monkeypatch.delattr(session.BaseSession, "_make_callable_from_options")
-    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
-    result = engine.run(KEY, {"x": floats(1, 2)})
-    engine.close()
-
-    np.testing.assert_array_equal(result["y"], [2.5, 3.0])
 
 
 def test_tflite_without_metadata_gets_tf_servings_stand_in_names(

@@ -23,6 +23,7 @@ class FakeEngine:
     """Loads nothing; knows its version and whether it was closed."""
 
     kind = "savedmodel"
+    may_block = False
 
     def __init__(self, version: int) -> None:
         self.signature_defs: Any = {}
