@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privet.components.shared.errors import ServingError
-from privet.serving.engine import Signature, check_input_types, signature_from_proto
+from privet.serving.engine import (
+    Signature,
+    check_input_types,
+    select_outputs,
+    signatures_from_protos,
+)
 from privet.serving.status import Code, RequestError
 
 if TYPE_CHECKING:
@@ -50,9 +55,7 @@ class SavedModelEngine:
             self._signature_defs = {
                 key: meta_graph.signature_def[key] for key in sorted(meta_graph.signature_def)
             }
-            self._signatures = {
-                key: signature_from_proto(key, proto) for key, proto in self._signature_defs.items()
-            }
+            self._signatures = signatures_from_protos(self._signature_defs)
             # The initialisation signature of TensorFlow 2 names an operation, not a tensor.
             self._functions = {
                 key: self._function(signature)
@@ -93,8 +96,7 @@ class SavedModelEngine:
         except self._op_error as error:
             code = getattr(error, "error_code", Code.UNKNOWN)
             raise RequestError(Code(code), str(getattr(error, "message", error))) from error
-        outputs = dict(zip(signature.outputs, results, strict=True))
-        return {name: outputs[name] for name in output_filter} if output_filter else outputs
+        return select_outputs(dict(zip(signature.outputs, results, strict=True)), output_filter)
 
     def close(self) -> None:
         """Frees the session; see `Engine.close`."""
