@@ -1,15 +1,10 @@
-"""TF Serving's REST API as an ASGI application: routes, bodies and status codes."""
+"""TF Serving's REST API: from a request's method, path and body to the response in full."""
 
-import asyncio
 import json
 import logging
 import re
-import time
-import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from privet.components.shared.signatures import SERVING_DEFAULT
@@ -18,10 +13,7 @@ from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter
 from privet.serving.models import ModelRequest, Models
 from privet.serving.status import Code, RequestError, invalid_argument
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from privet.serving.versions import Servable
 
 _API_PATH = re.compile(r"/v1/.*", re.IGNORECASE)
 _VERSION_OR_LABEL = r"(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?"
@@ -50,109 +42,45 @@ _HTTP_STATUS = {
 }  # the rest are 500
 
 _INT64_MAX = 2**63 - 1
-_MAXIMUM_UNPACKED_BYTES = 100 * 1024 * 1024
-
-# A request that answered within this many seconds last time, with no more bytes than these, runs
-# in the event loop: a hop to another thread and back would cost more than it saves. All others
-# run in a pool, so that status and short requests do not wait behind them.
-_INLINE_SECONDS = 0.001
-_INLINE_BYTES = 64 * 1024
-_TIMED_PATHS = 256
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Response:
-    """A response in full."""
+class Response(NamedTuple):
+    """A response in full; `headers` are those beside the content's type and length."""
 
     status: int
     body: bytes
-    content_type: str | None = "application/json"
+    content_type: bytes | None = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class RestApplication:
-    """The ASGI application over a server's models."""
+class RestApi:
+    """The answers of TF Serving's REST API over a server's models."""
 
-    def __init__(self, models: Models, pool: ThreadPoolExecutor, timeout_seconds: float) -> None:
-        """Serves `models`, running what may take long in `pool`, for at most the timeout."""
+    def __init__(self, models: Models) -> None:
         self._models = models
-        self._pool = pool
-        self._timeout_seconds = timeout_seconds
-        self._seconds_by_path: dict[str, float] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request (ASGI 3)."""
-        if scope["type"] != "http":
-            return
-        body = await _read_body(receive)
-        if body is None:
-            return  # the client went away
-        headers = dict(scope["headers"])
-        path = scope["raw_path"].split(b"?", 1)[0].decode("latin-1")
-        if self._runs_inline(scope["method"], path, body):
-            response = self.respond(scope["method"], path, headers, body)
-        else:
-            response = await self._respond_in_pool(scope["method"], path, headers, body)
-        await _send(send, response)
-
-    def respond(
-        self, method: str, path: str, headers: MutableMapping[bytes, bytes], body: bytes
-    ) -> Response:
-        """Answers a request given by its parts.
+    def respond(self, method: str, path: str, body: bytes) -> Response:
+        """Answers one request.
 
         Args:
           method: in capitals.
           path: as it was sent, with its percent signs, without the query.
-          headers: names in lower case.
-          body: as it was sent.
+          body: in full, and unpacked.
         """
         if not _API_PATH.fullmatch(path):
             return _not_found()
-        if method == "OPTIONS":
-            allowed = re.search(rb"https?://", headers.get(b"origin", b""))
-            return Response(200 if allowed else 400, b"", None)
-        start = time.perf_counter()
         try:
-            if headers.get(b"content-encoding", b"").lower() == b"gzip":
-                body = _unpack(body)
-            answer = self._answer(method, path, body)
+            return self._answer(method, path, body)
         except RequestError as error:
-            return _error(error)
+            return error_response(error)
         except Exception as error:
             _log.exception("%s %s failed", method, path)
-            return _error(RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-        if len(self._seconds_by_path) >= _TIMED_PATHS:
-            self._seconds_by_path.clear()
-        self._seconds_by_path[path] = time.perf_counter() - start
-        return Response(200, answer)
+            return error_response(RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
 
-    def _runs_inline(self, method: str, path: str, body: bytes) -> bool:
-        """Whether the request is known to be short."""
-        known = self._seconds_by_path.get(path)
-        return (
-            method == "POST"
-            and known is not None
-            and known < _INLINE_SECONDS
-            and len(body) <= _INLINE_BYTES
-        )
-
-    async def _respond_in_pool(
-        self, method: str, path: str, headers: MutableMapping[bytes, bytes], body: bytes
-    ) -> Response:
-        """Answers in another thread; gives up waiting after the timeout."""
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, self.respond, method, path, headers, body)
-        try:
-            return await asyncio.wait_for(future, self._timeout_seconds)
-        except TimeoutError:
-            # A model that runs cannot be interrupted; its result is thrown away.
-            return _error(
-                RequestError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-            )
-
-    def _answer(self, method: str, path: str, body: bytes) -> bytes:
-        """The body of a successful response."""
+    def _answer(self, method: str, path: str, body: bytes) -> Response:
+        """The response to a request that succeeds."""
         if method == "POST" and (match := _INFERENCE_PATH.fullmatch(path)):
             name, version, label, verb = match.groups()
             request = _model_request(name, version, label)
@@ -173,7 +101,7 @@ class RestApplication:
             return self._status(request)
         raise invalid_argument(f"Malformed request: {method} {path}")
 
-    def _predict(self, request: ModelRequest, body: bytes) -> bytes:
+    def _predict(self, request: ModelRequest, body: bytes) -> Response:
         document = parse_document(body)
         name = document.signature_name or SERVING_DEFAULT
         with self._models.use(request) as servable:
@@ -184,25 +112,25 @@ class RestApplication:
                 )
             inputs, form = codec.read_inputs(document, signature)
             outputs = inference.predict(servable.engine, signature, inputs)
-        return codec.write_outputs(outputs, form)
+        return _inference_response(servable, codec.write_outputs(outputs, form))
 
-    def _classify(self, request: ModelRequest, body: bytes) -> bytes:
+    def _classify(self, request: ModelRequest, body: bytes) -> Response:
         document = parse_document(body)
         name = document.signature_name
         serialized = examples.read_examples(document)
         with self._models.use(request) as servable:
             result = inference.classify(servable.engine, name, serialized)
-        return examples.write_classifications(result)
+        return _inference_response(servable, examples.write_classifications(result))
 
-    def _regress(self, request: ModelRequest, body: bytes) -> bytes:
+    def _regress(self, request: ModelRequest, body: bytes) -> Response:
         document = parse_document(body)
         name = document.signature_name
         serialized = examples.read_examples(document)
         with self._models.use(request) as servable:
             values = inference.regress(servable.engine, name, serialized)
-        return examples.write_regressions(values)
+        return _inference_response(servable, examples.write_regressions(values))
 
-    def _status(self, request: ModelRequest) -> bytes:
+    def _status(self, request: ModelRequest) -> Response:
         versions = [
             {
                 "version": str(status.version),
@@ -211,9 +139,10 @@ class RestApplication:
             }
             for status in self._models.statuses(request)
         ]
-        return json.dumps({"model_version_status": versions}, indent=1).encode() + b"\n"
+        body = json.dumps({"model_version_status": versions}, indent=1).encode() + b"\n"
+        return Response(200, body)
 
-    def _metadata(self, request: ModelRequest) -> bytes:
+    def _metadata(self, request: ModelRequest) -> Response:
         from google.protobuf import json_format
         from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
@@ -233,7 +162,7 @@ class RestApplication:
             for message in (metadata.model_spec, signatures)
         )
         body = f'"model_spec":{model_spec},\n"metadata": {{"signature_def": {signature_def}}}'
-        return f"{{\n{body}\n}}\n".encode()
+        return Response(200, f"{{\n{body}\n}}\n".encode())
 
 
 def _model_request(name: str, version: str | None, label: str | None) -> ModelRequest:
@@ -249,22 +178,20 @@ def _model_request(name: str, version: str | None, label: str | None) -> ModelRe
     )
 
 
-def _unpack(body: bytes) -> bytes:
-    """Decompresses a gzip body."""
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        unpacked = unpacker.decompress(body, _MAXIMUM_UNPACKED_BYTES + 1)
-    except zlib.error as error:
-        raise invalid_argument(f"Failed to decompress the gzip request body: {error}") from error
-    if len(unpacked) > _MAXIMUM_UNPACKED_BYTES or not unpacker.eof:
-        raise invalid_argument(
-            "Failed to decompress the gzip request body: wanted a whole stream of at most "
-            f"{_MAXIMUM_UNPACKED_BYTES} bytes"
-        )
-    return unpacked
+def _inference_response(servable: Servable, body: bytes) -> Response:
+    """A response that says which version of the model gave it."""
+    return Response(200, body, headers=_servable_headers(servable.version, servable.engine.kind))
 
 
-def _error(error: RequestError) -> Response:
+@lru_cache(maxsize=256)
+def _servable_headers(version: int, kind: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-model-version", str(version).encode()),
+        (b"x-model-engine", kind.encode()),
+    )
+
+
+def error_response(error: RequestError) -> Response:
     """The response to a request that failed."""
     writer = PrettyWriter()
     writer.start_object()
@@ -280,25 +207,4 @@ def _not_found() -> Response:
     body = (
         b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
     )
-    return Response(404, body, "text/html")
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """The whole body; None if the client went away before it was complete."""
-    chunks = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _send(send: Send, response: Response) -> None:
-    """Sends a response."""
-    headers = [(b"content-length", str(len(response.body)).encode())]
-    if response.content_type is not None:
-        headers.append((b"content-type", response.content_type.encode()))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    return Response(404, body, b"text/html")

@@ -2,25 +2,25 @@
 
 import contextlib
 import os
-import socket
-import threading
-import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from privet.components.shared.errors import ServingError
 from privet.serving import ports
 from privet.serving.config import ServerConfig
 from privet.serving.engine import Engine, load_engine
 from privet.serving.models import Models
+from privet.serving.tls import read_tls
+from privet.serving.tokens import read_token
 from privet.serving.versions import ModelVersions, RetryPolicy, Servable
 
 if TYPE_CHECKING:
+    from privet.serving.front import Page
     from privet.serving.grpc_service import GrpcServer
+    from privet.serving.rest_server import RestServer
 
 
 class RunningServer:
@@ -36,11 +36,14 @@ class RunningServer:
           announce: told, in a line each, when another version serves or one fails to load.
 
         Raises:
+          ConfigError: the token or the TLS configuration cannot be read.
           ServingError: a port is in use, or no version can be loaded.
         """
         self.config = config
-        self._rest: _RestServer | None = None
+        self._rest: RestServer | None = None
         self._grpc: GrpcServer | None = None
+        token = read_token(config.auth_token_file) if config.auth_token_file else None
+        tls = read_tls(config.ssl_config_file) if config.ssl_config_file else None
         with contextlib.ExitStack() as stack:
             # Ports first: a port in use should not take as long to tell as TensorFlow to load.
             rest_socket = None
@@ -61,7 +64,13 @@ class RunningServer:
                     models, config.host, config.port, config.grpc_max_threads
                 )
             if rest_socket is not None:
-                self._rest = _RestServer(models, rest_socket, config)
+                from privet.serving import rest_server
+
+                # Exact GET path -> what gives its page, for paths outside /v1/.
+                pages: dict[str, Page] = {}
+                self._rest = rest_server.RestServer(
+                    models, rest_socket, config, pages=pages, token=token, tls=tls
+                )
             self._stack = stack.pop_all()
 
     @property
@@ -139,57 +148,6 @@ class RunningServer:
             retry=RetryPolicy(config.max_num_load_retries, config.load_retry_interval_micros / 1e6),
             announce=announce,
         )
-
-
-class _RestServer:
-    """uvicorn in a thread of its own, over the REST application."""
-
-    def __init__(self, models: Models, listener: socket.socket, config: ServerConfig) -> None:
-        import uvicorn
-
-        from privet.serving.rest import RestApplication
-
-        self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
-        application: Any = RestApplication(models, self._pool, config.rest_api_timeout_in_ms / 1000)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                access_log=False,  # payloads and paths are nobody's business
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
-                timeout_keep_alive=60,
-                ws="none",
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="rest", daemon=True
-        )
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                self._pool.shutdown()
-                raise ServingError(
-                    f"Wanted to listen on {config.host}:{config.rest_api_port}; the HTTP server "
-                    "ended at once. Its error is in the log above."
-                )
-            time.sleep(0.005)
-
-    def is_alive(self) -> bool:
-        """Whether it still serves."""
-        return self._thread.is_alive()
-
-    def ask_to_stop(self) -> None:
-        """Makes it take no more connections."""
-        self._server.should_exit = True
-
-    def join(self) -> None:
-        """Waits until the requests under way are answered."""
-        self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
 
 
 def quiet_tensorflow() -> None:

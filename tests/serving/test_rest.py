@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from privet.components.shared.errors import ServingError
 from privet.serving.client import RestClient
+from privet.serving.config import ServerConfig
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -312,13 +314,14 @@ def test_slow_request_times_out_with_504() -> None:
     import time
     from concurrent.futures import ThreadPoolExecutor
 
+    from privet.serving.front import Front
     from privet.serving.models import Models
-    from privet.serving.rest import RestApplication
+    from privet.serving.rest import Response, RestApi
 
-    class Slow(RestApplication):
-        def _answer(self, method: str, path: str, body: bytes) -> bytes:
+    class Slow(RestApi):
+        def respond(self, method: str, path: str, body: bytes) -> Response:
             time.sleep(0.3)
-            return b""
+            return Response(200, b"")
 
     sent: list[Any] = []
 
@@ -330,7 +333,9 @@ def test_slow_request_times_out_with_504() -> None:
 
     scope = {"type": "http", "method": "POST", "raw_path": b"/v1/models/m:predict", "headers": []}
     with ThreadPoolExecutor(1) as pool:
-        asyncio.run(Slow(Models({}), pool, 0.05)(scope, receive, send))
+        config = ServerConfig(Path("unused"), rest_api_timeout_in_ms=50)
+        front = Front(Slow(Models({})), pool, config, is_ready=lambda: True, pages={})
+        asyncio.run(front(scope, receive, send))
 
     assert sent[0]["status"] == 504
     assert json.loads(sent[1]["body"]) == {"error": "Timed out waiting for notification"}
