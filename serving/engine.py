@@ -7,6 +7,7 @@ what is here.
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,15 +59,30 @@ class TensorSpec:
     numpy_type: type | None
     shape: tuple[int, ...] | None
 
+    @cached_property
+    def dtype(self) -> np.dtype | None:
+        """The dtype of arrays that hold it, made once: every request compares with it."""
+        return None if self.numpy_type is None else np.dtype(self.numpy_type)
+
 
 @dataclass(frozen=True)
 class Signature:
-    """A function of the model that clients can call by name."""
+    """A function of the model that clients can call by name.
+
+    Attributes:
+      name: its key among the model's signatures.
+      method_name: such as `tensorflow/serving/predict`; TF Serving does not look at it.
+      inputs: by the names that clients send, sorted.
+      outputs: by the names that clients get, sorted.
+      may_change_state: a call may leave the model answering otherwise than before, as a training
+        step does; so nobody but clients may call it.
+    """
 
     name: str
     method_name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    may_change_state: bool = False
 
 
 class Engine(Protocol):
@@ -75,6 +91,10 @@ class Engine(Protocol):
     @property
     def kind(self) -> str:
         """`savedmodel` or `tflite`."""
+
+    @property
+    def may_block(self) -> bool:
+        """Whether `run` may wait for other requests; then an event loop must not call it."""
 
     @property
     def signature_defs(self) -> Mapping[str, "SignatureDef"]:
@@ -149,11 +169,6 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def signatures_from_protos(protos: Mapping[str, "SignatureDef"]) -> dict[str, Signature]:
-    """Translates SignatureDefs, TensorFlow's or those of `signature_protos`."""
-    return {key: signature_from_proto(key, proto) for key, proto in protos.items()}
-
-
 def select_outputs(
     outputs: dict[str, np.ndarray], output_filter: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
@@ -189,10 +204,8 @@ def check_input_types(signature: Signature, inputs: Mapping[str, np.ndarray]) ->
       RequestError: INVALID_ARGUMENT naming the first input of a wrong type.
     """
     for position, (name, spec) in enumerate(signature.inputs.items()):
-        wanted, got = spec.numpy_type, inputs[name].dtype
-        if got.type is wanted:
-            continue  # nearly always; the comparison of dtypes below takes longer
-        if wanted is None or np.dtype(wanted) == got or (wanted is np.object_ and got.kind == "S"):
+        wanted, got = spec.dtype, inputs[name].dtype
+        if wanted is None or wanted == got or (wanted.kind == "O" and got.kind == "S"):
             continue
         raise invalid_argument(
             f"Expects arg[{position}] to be {spec.type_name} but {_array_type_name(got)} is "

@@ -1,5 +1,6 @@
 """The SavedModel engine: a v1 session whose signatures run in the caller's thread."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from privet.serving.engine import (
     Signature,
     check_input_types,
     select_outputs,
-    signatures_from_protos,
+    signature_from_proto,
 )
+from privet.serving.graph_state import may_change_state
 from privet.serving.status import Code, RequestError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class SavedModelEngine:
     """
 
     kind = "savedmodel"
+    may_block = False
 
     def __init__(self, path: Path) -> None:
         """Loads a SavedModel.
@@ -55,12 +58,12 @@ class SavedModelEngine:
             self._signature_defs = {
                 key: meta_graph.signature_def[key] for key in sorted(meta_graph.signature_def)
             }
-            self._signatures = signatures_from_protos(self._signature_defs)
-            # The initialisation signature of TensorFlow 2 names an operation, not a tensor.
+            self._signatures = {
+                key: _signature(key, proto, meta_graph.graph_def)
+                for key, proto in self._signature_defs.items()
+            }
             self._functions = {
-                key: self._function(signature)
-                for key, signature in self._signatures.items()
-                if all(":" in name for name in _tensor_names(signature))
+                key: self._function(signature) for key, signature in self._signatures.items()
             }
         except Exception as error:  # the loader raises OSError, RuntimeError, OpError, ...
             self._session.close()
@@ -85,18 +88,16 @@ class SavedModelEngine:
     ) -> dict[str, np.ndarray]:
         """Runs one signature; see `Engine.run`."""
         signature = self._signatures[signature_name]
-        function = self._functions.get(signature_name)
-        if function is None:
-            raise RequestError(
-                Code.UNIMPLEMENTED, f"Signature {signature_name!r} has no dense tensors to run."
-            )
         check_input_types(signature, inputs)
         try:
-            results = function(*(inputs[name] for name in signature.inputs))
+            results = self._functions[signature_name](*[inputs[name] for name in signature.inputs])
         except self._op_error as error:
-            code = getattr(error, "error_code", Code.UNKNOWN)
-            raise RequestError(Code(code), str(getattr(error, "message", error))) from error
-        return select_outputs(dict(zip(signature.outputs, results, strict=True)), output_filter)
+            raise _request_error(error) from error
+        outputs = {
+            name: result if isinstance(result, np.ndarray) else _scalar(result)
+            for name, result in zip(signature.outputs, results, strict=True)
+        }
+        return select_outputs(outputs, output_filter)
 
     def close(self) -> None:
         """Frees the session; see `Engine.close`."""
@@ -104,11 +105,32 @@ class SavedModelEngine:
         self._session.close()
 
     def _function(self, signature: Signature) -> Callable[..., list[Any]]:
-        """Compiles the signature into a function of its inputs' arrays, in their order."""
-        from tensorflow.core.protobuf import config_pb2
+        """Compiles the signature into a function of its inputs' arrays, in their order.
 
+        A signature that cannot run does not keep the others from running: as in TF Serving, who
+        calls it gets the error.
+        """
+        for name, spec in (*signature.inputs.items(), *signature.outputs.items()):
+            if not spec.tensor_name:
+                return _refuse_with(
+                    Code.INVALID_ARGUMENT,
+                    f'Tensor "{name}" of signature "{signature.name}" is sparse or ragged; only '
+                    "dense tensors can be sent and returned.",
+                )
         feeds = [spec.tensor_name for spec in signature.inputs.values()]
         fetches = [spec.tensor_name for spec in signature.outputs.values()]
+        try:
+            return self._callable(feeds, fetches)
+        except self._op_error as error:
+            refusal = _request_error(error)
+            return _refuse_with(refusal.code, refusal.message)
+        except (KeyError, ValueError) as error:  # the public method's words for the same
+            return _refuse_with(Code.INVALID_ARGUMENT, str(error))
+
+    def _callable(self, feeds: list[str], fetches: list[str]) -> Callable[..., list[Any]]:
+        """A function from the feeds' arrays to the fetches' values."""
+        from tensorflow.core.protobuf import config_pb2
+
         make = getattr(self._session, "_make_callable_from_options", None)
         if make is None:
             # The method above is private; TensorFlow may drop it. This one is slower: it hands
@@ -125,6 +147,28 @@ class SavedModelEngine:
         return function
 
 
-def _tensor_names(signature: Signature) -> list[str]:
-    """The names of all tensors of a signature."""
-    return [spec.tensor_name for spec in (*signature.inputs.values(), *signature.outputs.values())]
+def _signature(key: str, proto: "SignatureDef", graph_def: Any) -> Signature:
+    """Translates a SignatureDef, with what its graph does to the model."""
+    outputs = [info.name for info in proto.outputs.values()]
+    return dataclasses.replace(
+        signature_from_proto(key, proto), may_change_state=may_change_state(graph_def, outputs)
+    )
+
+
+def _scalar(value: Any) -> np.ndarray:
+    """The array of rank 0 that TensorFlow gave as a NumPy number, or as bytes."""
+    return np.array(value, dtype=object if isinstance(value, bytes) else None)
+
+
+def _request_error(error: Any) -> RequestError:
+    """The runtime's error with its own code and words."""
+    return RequestError(Code(getattr(error, "error_code", Code.UNKNOWN)), error.message)
+
+
+def _refuse_with(code: Code, message: str) -> Callable[..., list[Any]]:
+    """A function that always fails."""
+
+    def refuse(*_inputs: np.ndarray) -> list[Any]:
+        raise RequestError(code, message)
+
+    return refuse

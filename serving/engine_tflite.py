@@ -14,7 +14,7 @@ from privet.serving.engine import (
     Signature,
     check_input_types,
     select_outputs,
-    signatures_from_protos,
+    signature_from_proto,
 )
 from privet.serving.status import Code, RequestError, invalid_argument
 from privet.serving.tflite_model import Shape, TFLiteModel
@@ -84,6 +84,7 @@ class TFLiteEngine:
     """
 
     kind = "tflite"
+    may_block = False
 
     def __init__(self, model: bytes, num_pools: int | None = None) -> None:
         """Loads a TFLite model.
@@ -98,7 +99,10 @@ class TFLiteEngine:
         self._model = TFLiteModel(model)
         self._pools = [_Pool() for _ in range(num_pools or os.cpu_count() or 1)]
         self._turns = itertools.count()
-        self._signatures = signatures_from_protos(self._model.signature_defs)
+        self._signatures = {
+            key: signature_from_proto(key, proto)
+            for key, proto in self._model.signature_defs.items()
+        }
         self._plans = {key: self._plan(signature) for key, signature in self._signatures.items()}
 
     @property

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Self
 
 from privet.components.shared.errors import ServingError
 from privet.serving import ports
+from privet.serving.batching import BatchingEngine
+from privet.serving.batching_config import ServerBatching
 from privet.serving.config import ServerConfig
 from privet.serving.engine import Engine, load_engine
 from privet.serving.models import Models
 from privet.serving.tls import read_tls
 from privet.serving.tokens import read_token
 from privet.serving.versions import ModelVersions, RetryPolicy, Servable
+from privet.serving.warmup import warm_up
 
 if TYPE_CHECKING:
     from privet.serving.front import Page
@@ -125,15 +128,17 @@ class RunningServer:
     def _versions(self, announce: Callable[[str], None]) -> ModelVersions:
         """The versions of the model, not started."""
         config = self.config
+        batching = ServerBatching.from_flags(config)
 
         def load(path: Path, version: int) -> Engine:
             quiet_tensorflow()
+            batches = batching.config_of(path)
             engine = load_engine(path, config.prefer_tflite_model)
+            if batches is not None:
+                engine = BatchingEngine(engine, batches)
             if config.enable_model_warmup:
-                from privet.serving.warmup import warm_up
-
                 try:
-                    warm_up(engine, path, version)
+                    warm_up(engine, path, version, batches.warm_up_sizes if batches else (1,))
                 except BaseException:
                     engine.close()
                     raise

@@ -33,6 +33,8 @@ _MESSAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("thread_pool_name", "google.protobuf.StringValue"),
         ("allowed_batch_sizes", "repeated int64"),
         ("pad_variable_length_inputs", "bool"),
+        ("enable_large_batch_splitting", _BOOL_VALUE),
+        ("max_execution_batch_size", _INT64_VALUE),
     ),
 }
 

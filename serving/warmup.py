@@ -1,27 +1,80 @@
-"""Warm-up: the requests that a servable carries are replayed before it serves."""
+"""Warm-up: requests that run before a version serves, so that no client's is the slow first one.
 
+A version that carries requests gets those; any other gets made-up ones.
+"""
+
+import importlib.util
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from privet.components.shared.errors import ServingError
 from privet.components.shared.signatures import WARM_UP_FILE
-from privet.serving.engine import Engine
+from privet.serving.engine import Engine, Signature, TensorSpec
 from privet.serving.status import RequestError
 
 MAXIMUM_RECORDS = 1000
 
 
-def warm_up(engine: Engine, version_path: Path, version: int) -> int:
-    """Replays the warm-up file of a version, if it has one.
+@dataclass(frozen=True)
+class WarmUp:
+    """What warmed a version up.
 
-    Returns:
-      How many requests ran.
+    Attributes:
+      requests: how many requests ran; made-up ones count if they succeeded.
+      made_up: whether they were made up, not the version's own.
+      seconds: how long all of them took.
+    """
+
+    requests: int
+    made_up: bool
+    seconds: float
+
+
+def warm_up(
+    engine: Engine, version_path: Path, version: int, batch_sizes: Iterable[int] = (1,)
+) -> WarmUp:
+    """Replays the warm-up file of a version; runs made-up requests if it has none.
+
+    Reading the file needs TensorFlow. Where it is not installed the requests are made up.
+
+    Args:
+      engine: the version's.
+      version_path: its directory.
+      version: its number.
+      batch_sizes: the sizes of the made-up requests.
 
     Raises:
-      ServingError: a record cannot be read, or its request fails; the version must not serve.
+      ServingError: a record of the file cannot be read, or its request fails; the version must
+        not serve. A made-up request may fail: its shapes are guesses.
     """
+    start = time.perf_counter()
     path = version_path / WARM_UP_FILE
-    if not path.is_file():
-        return 0
+    made_up = not (path.is_file() and can_replay())
+    requests = run_made_up(engine, batch_sizes) if made_up else replay(engine, path, version)
+    return WarmUp(requests, made_up, time.perf_counter() - start)
+
+
+def can_replay() -> bool:
+    """Whether warm-up files can be read: their records are TensorFlow's messages."""
+    return all(
+        importlib.util.find_spec(name) is not None for name in ("tensorflow", "tensorflow_serving")
+    )
+
+
+def replay(engine: Engine, path: Path, version: int) -> int:
+    """Runs the requests in a TFRecord file of PredictionLogs.
+
+    Returns:
+      How many there were.
+
+    Raises:
+      ServingError: see `warm_up`.
+    """
     import tensorflow as tf
 
     from privet.serving import protos
@@ -43,3 +96,46 @@ def warm_up(engine: Engine, version_path: Path, version: int) -> int:
             "model answers, or start with --enable_model_warmup=false."
         ) from error
     return count
+
+
+def run_made_up(engine: Engine, batch_sizes: Iterable[int]) -> int:
+    """Runs every signature on zeros and empty strings of its shape.
+
+    Left out are signatures without inputs, and those that may change the model, as a training
+    step would.
+
+    Returns:
+      How many requests succeeded.
+    """
+    count = 0
+    for signature, batch_size in itertools.product(engine.signatures.values(), batch_sizes):
+        inputs = dict(_made_up_inputs(signature, batch_size))
+        if not inputs or len(inputs) < len(signature.inputs) or signature.may_change_state:
+            continue
+        try:
+            engine.run(signature.name, inputs)
+        except Exception:  # whatever it is: clients may well send what works
+            continue
+        count += 1
+    return count
+
+
+def _made_up_inputs(signature: Signature, batch_size: int) -> Iterator[tuple[str, np.ndarray]]:
+    """An array for each input that NumPy can hold."""
+    for name, spec in signature.inputs.items():
+        if spec.dtype is not None:
+            fill = b"" if spec.dtype.kind == "O" else 0
+            yield name, np.full(_made_up_shape(spec, batch_size), fill, spec.dtype)
+
+
+def _made_up_shape(spec: TensorSpec, batch_size: int) -> tuple[int, ...]:
+    """The shape with the batch's size first, if that is free, and 1 where any other size is.
+
+    A tensor of any rank is taken for a list of numbers.
+    """
+    if spec.shape is None:
+        return (batch_size,)
+    return tuple(
+        size if size >= 0 else 1 if dimension else batch_size
+        for dimension, size in enumerate(spec.shape)
+    )
