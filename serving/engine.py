@@ -4,7 +4,6 @@ Two engines give it: `engine_saved_model` and `engine_tflite`. The rest of the s
 what is here.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 
 from privet.components.shared.errors import ServingError
 from privet.components.shared.signatures import SAVED_MODEL_FILE, TFLITE_FILE
+from privet.serving.installed import has_tensorflow
 from privet.serving.status import invalid_argument
 
 if TYPE_CHECKING:
@@ -162,11 +162,6 @@ def load_engine(
         f"Could not find SavedModel .pb at supplied export directory path: {version_path}. "
         f"Wanted {SAVED_MODEL_FILE}; {hint}."
     )
-
-
-def has_tensorflow() -> bool:
-    """Whether TensorFlow is installed; found out without importing it."""
-    return importlib.util.find_spec("tensorflow") is not None
 
 
 def select_outputs(

@@ -14,6 +14,7 @@ from privet.serving.batching import BatchingEngine
 from privet.serving.batching_config import ServerBatching
 from privet.serving.config import ServerConfig
 from privet.serving.engine import Engine, load_engine
+from privet.serving.installed import has_tensorflow
 from privet.serving.models import Models
 from privet.serving.tls import read_tls
 from privet.serving.tokens import read_token
@@ -133,7 +134,7 @@ class RunningServer:
         def load(path: Path, version: int) -> Engine:
             quiet_tensorflow()
             batches = batching.config_of(path)
-            engine = load_engine(path, config.prefer_tflite_model)
+            engine = load_engine(path, config.prefer_tflite_model, config.num_tflite_pools)
             if batches is not None:
                 engine = BatchingEngine(engine, batches)
             if config.enable_model_warmup:
@@ -158,8 +159,11 @@ class RunningServer:
 def quiet_tensorflow() -> None:
     """Keeps TensorFlow from filling the log with its start-up notes.
 
-    Only what is about to import TensorFlow calls this; a level that the user set stays.
+    Only what is about to import TensorFlow calls this; a level that the user set stays. Without
+    TensorFlow there is nothing to do.
     """
+    if not has_tensorflow():
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # google.api_core, about Python's age

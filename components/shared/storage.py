@@ -44,11 +44,8 @@ from privet.components.shared.shard_index import (
 )
 from privet.components.shared.tf_example import Example
 
-SPLITS = ("train", "eval", "test")
-"""Splits that clients are divided into, and what a split column may say."""
-
-ADAPT_SPLITS = ("eval_adapt", "test_adapt")
-"""Splits with the examples of eval and test clients that are set apart for personalization."""
+SPLITS = layout.SPLITS
+ADAPT_SPLITS = layout.ADAPT_SPLITS
 
 _SHARD_NAME = re.compile(r"clients-(\d{5})-of-(\d{5})\.index$")
 _LONGEST_ID = 1000  # bytes; every entry of a shard's index takes as many as its longest id
