@@ -191,6 +191,8 @@ class TFLiteEngine:
         except (RuntimeError, ValueError) as error:
             # The model left these sizes open, and its operators refuse them.
             raise invalid_argument(f"Failed to allocate tensors: {error}") from error
+        if any(one.row_shape is None for one in plan.inputs):
+            _check_layers(interpreter, arrays)
         return interpreter
 
     def _plan(self, signature: Signature) -> _Plan:
@@ -223,6 +225,20 @@ class TFLiteEngine:
         except RequestError:
             return False  # the values were none for this model
         return all(_agree(whole[name], parts[name]) for name in plan.outputs)
+
+
+def _check_layers(interpreter: Any, arrays: Sequence[np.ndarray]) -> None:
+    """Refuses inputs that leave a layer less than nothing, as a filter does on a smaller image.
+
+    TFLite would run it, and write where it must not.
+    """
+    for tensor in interpreter.get_tensor_details():
+        if tensor["shape"].size and tensor["shape"].min() < 0:
+            raise invalid_argument(
+                f"Inputs of shape {', '.join(_shape_text(array.shape) for array in arrays)} are too "
+                f"small for the model: tensor {tensor['name']} would be of shape "
+                f"{_shape_text(tuple(tensor['shape'].tolist()))}"
+            )
 
 
 def _invoke(interpreter: Any, plan: _Plan, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,10 +10,18 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 Field = tuple[int, str, str]
-"""A field's number, name and type: `string`, `int64`, `bool`, the full name of a message or enum,
-or one of these after `repeated `, or after `map ` for a map from strings."""
+"""A field's number, name and type: `string`, `bytes`, `int64`, `float`, `bool`, or the full name of
+a message or enum. Before the type may stand `repeated`, `map` (from strings), or `oneof NAME` for
+one of several fields that exclude each other."""
 
-_TYPES = descriptor_pb2.FieldDescriptorProto
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {
+    "string": _FIELD.TYPE_STRING,
+    "bytes": _FIELD.TYPE_BYTES,
+    "int64": _FIELD.TYPE_INT64,
+    "float": _FIELD.TYPE_FLOAT,
+    "bool": _FIELD.TYPE_BOOL,
+}
 
 
 def message_classes(
@@ -63,24 +71,24 @@ def message_classes(
 def _add_field(
     message: Any, full_name: str, number: int, name: str, kind: str, enum_types: set[str]
 ) -> None:
-    if kind.startswith("map "):
+    *modifiers, type_name = kind.split(" ")
+    if modifiers == ["map"]:
         entry_name = f"{name.title().replace('_', '')}Entry"
         entry = message.nested_type.add(name=entry_name)
         entry.options.map_entry = True
         _add_field(entry, "", 1, "key", "string", enum_types)
-        _add_field(entry, "", 2, "value", kind.removeprefix("map "), enum_types)
-        kind = f"repeated {full_name}.{entry_name}"
-    repeated = kind.startswith("repeated ")
-    label = _TYPES.LABEL_REPEATED if repeated else _TYPES.LABEL_OPTIONAL
-    field = message.field.add(name=name, number=number, label=label)
-    match kind.removeprefix("repeated "):
-        case "bool":
-            field.type = _TYPES.TYPE_BOOL
-        case "string":
-            field.type = _TYPES.TYPE_STRING
-        case "int64":
-            field.type = _TYPES.TYPE_INT64
-        case type_name:
-            is_enum = type_name in enum_types
-            field.type = _TYPES.TYPE_ENUM if is_enum else _TYPES.TYPE_MESSAGE
-            field.type_name = f".{type_name}"
+        _add_field(entry, "", 2, "value", type_name, enum_types)
+        modifiers, type_name = ["repeated"], f"{full_name}.{entry_name}"
+    field = message.field.add(name=name, number=number)
+    field.label = _FIELD.LABEL_REPEATED if modifiers == ["repeated"] else _FIELD.LABEL_OPTIONAL
+    if modifiers[:1] == ["oneof"]:
+        names = [oneof.name for oneof in message.oneof_decl]
+        if modifiers[1] not in names:
+            message.oneof_decl.add(name=modifiers[1])
+            names.append(modifiers[1])
+        field.oneof_index = names.index(modifiers[1])
+    if type_name in _SCALARS:
+        field.type = _SCALARS[type_name]
+    else:
+        field.type = _FIELD.TYPE_ENUM if type_name in enum_types else _FIELD.TYPE_MESSAGE
+        field.type_name = f".{type_name}"

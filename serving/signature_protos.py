@@ -27,7 +27,7 @@ _CLASSES = message_classes(
             (3, "unknown_rank", "bool"),
         ),
         "TensorInfo": (
-            (1, "name", "string"),
+            (1, "name", "oneof encoding string"),
             (2, "dtype", f"{_PACKAGE}.DataType"),
             (3, "tensor_shape", f"{_PACKAGE}.TensorShapeProto"),
         ),

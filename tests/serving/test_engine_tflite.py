@@ -116,6 +116,20 @@ def test_sizes_that_the_model_leaves_open_and_cannot_take_are_an_invalid_argumen
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 1, 1), (1, 1, 2, 1), (1, 2, 1, 1)])
+def test_an_image_smaller_than_the_filter_is_an_invalid_argument(shape: tuple[int, ...]) -> None:
+    import tensorflow as tf
+
+    engine = engine_of(
+        lambda x: {"y": tf.nn.max_pool2d(x, 3, 1, "VALID")}, spec([None, None, None, 1])
+    )
+
+    assert engine.run(KEY, {"x": np.ones((1, 4, 3, 1), np.float32)})["y"].shape == (1, 2, 1, 1)
+    with pytest.raises(RequestError) as caught:
+        engine.run(KEY, {"x": np.ones(shape, np.float32)})
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
 def test_rows_that_touch_each_other_are_not_parted() -> None:
     import tensorflow as tf
 
