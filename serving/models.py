@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from privet.serving.status import Code, RequestError, invalid_argument
-from privet.serving.versions import ModelVersions, Servable, VersionStatus
+from privet.serving.versions import ModelVersions, Servable, State, VersionStatus
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,13 @@ class Models:
             raise RequestError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
         with versions.use(request.version) as servable:
             yield servable
+
+    def is_ready(self) -> bool:
+        """Whether every model has a version that is loaded and warmed up."""
+        return all(
+            any(status.state is State.AVAILABLE for status in versions.statuses())
+            for versions in self.by_name.values()
+        )
 
     def statuses(self, request: ModelRequest) -> tuple[VersionStatus, ...]:
         """The states of a model's versions, newest first, or of the one asked for.

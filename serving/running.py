@@ -83,7 +83,8 @@ class RunningServer:
         if not self.config.rest_api_port:
             return None
         address = _address(self.config.host, self.config.rest_api_port)
-        return f"http://{address}/v1/models/{self.config.model_name}"
+        scheme = "https" if self.config.ssl_config_file else "http"
+        return f"{scheme}://{address}/v1/models/{self.config.model_name}"
 
     @property
     def grpc_address(self) -> str | None:
