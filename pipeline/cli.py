@@ -20,7 +20,7 @@ from typing import Any
 
 from privet.components.ingest.formats import FORMATS
 from privet.components.shared.errors import ConfigError, PrivetError
-from privet.components.shared.layout import ADAPT_SPLITS, SPLITS
+from privet.components.shared.splits import ADAPT_SPLITS, SPLITS
 from privet.serving import server
 from privet.serving.installed import has_tensorflow
 

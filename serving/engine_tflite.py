@@ -181,7 +181,7 @@ class TFLiteEngine:
         if not all(array.size for array in arrays):
             raise invalid_argument(
                 "TFLite cannot run on an input without elements; the shapes are "
-                f"{', '.join(_shape_text(array.shape) for array in arrays)}"
+                f"{_shapes_text(arrays)}"
             )
         interpreter = self._model.new_interpreter()
         try:
@@ -233,11 +233,11 @@ def _check_layers(interpreter: Any, arrays: Sequence[np.ndarray]) -> None:
     TFLite would run it, and write where it must not.
     """
     for tensor in interpreter.get_tensor_details():
-        if tensor["shape"].size and tensor["shape"].min() < 0:
+        shape = tuple(tensor["shape"].tolist())
+        if any(size < 0 for size in shape):
             raise invalid_argument(
-                f"Inputs of shape {', '.join(_shape_text(array.shape) for array in arrays)} are too "
-                f"small for the model: tensor {tensor['name']} would be of shape "
-                f"{_shape_text(tuple(tensor['shape'].tolist()))}"
+                f"Inputs of shape {_shapes_text(arrays)} are too small for the model: tensor "
+                f"{tensor['name']} would be of shape {_shape_text(shape)}"
             )
 
 
@@ -327,3 +327,8 @@ def _agree(whole: np.ndarray, parts: np.ndarray) -> bool:
 def _shape_text(shape: Shape) -> str:
     """A shape in TensorFlow's messages: [2,3]."""
     return f"[{','.join(map(str, shape))}]"
+
+
+def _shapes_text(arrays: Sequence[np.ndarray]) -> str:
+    """The shapes of all inputs."""
+    return ", ".join(_shape_text(array.shape) for array in arrays)

@@ -1,4 +1,4 @@
-"""Names inside artifacts, of files, folders and splits, written by one step and read by others."""
+"""Names of the files (and folders) inside artifacts, written by one step and read by others."""
 
 SCHEMA = "schema.json"
 STATISTICS = "statistics.json"
@@ -20,9 +20,3 @@ BLESSING = "blessing.json"
 INFRA_BLESSING = "infra_blessing.json"
 PUSHED = "pushed.json"
 REPORT = "report.html"
-
-SPLITS = ("train", "eval", "test")
-"""Splits that clients are divided into, and what a split column may say."""
-
-ADAPT_SPLITS = ("eval_adapt", "test_adapt")
-"""Splits with the examples of eval and test clients that are set apart for personalization."""

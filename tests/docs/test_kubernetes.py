@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,16 +137,14 @@ def test_a_pod_may_do_little(deployment: Any) -> None:
 
 def test_names_and_labels_agree() -> None:
     labels = {"app": "digits"}
+    scaling = of_kind("HorizontalPodAutoscaler")["spec"]
     for deployment in DEPLOYMENTS:
         assert deployment["spec"]["selector"]["matchLabels"] == labels
         assert deployment["spec"]["template"]["metadata"]["labels"] == labels
-        assert (
-            deployment["spec"]["replicas"]
-            == of_kind("HorizontalPodAutoscaler")["spec"]["minReplicas"]
-        )
+        assert deployment["spec"]["replicas"] == scaling["minReplicas"]
     assert of_kind("Service")["spec"]["selector"] == labels
     assert of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
-    assert of_kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "digits"
+    assert scaling["scaleTargetRef"]["name"] == "digits"
 
 
 def test_every_mount_has_its_volume_and_every_secret_its_command() -> None:
@@ -161,3 +160,16 @@ def test_every_mount_has_its_volume_and_every_secret_its_command() -> None:
             else:
                 claim = volume["persistentVolumeClaim"]["claimName"]
                 assert claim == of_kind("PersistentVolumeClaim")["metadata"]["name"]
+
+
+def test_the_commands_that_write_a_tls_configuration_write_one(tmp_path: Path) -> None:
+    from privet.serving.text_protos import new_message, read_text
+
+    (command,) = re.findall(r"^(\{ printf .*?> ssl\.txt)$", TEXT, re.MULTILINE | re.DOTALL)
+    for name in ("key", "crt"):
+        (tmp_path / f"tls.{name}").write_text(f"-----BEGIN {name}-----\nab+/=\n-----END-----\n")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+
+    message = read_text(tmp_path / "ssl.txt", new_message("SSLConfig"), "ssl_config_file")
+    assert message.server_key == (tmp_path / "tls.key").read_text()
+    assert message.server_cert == (tmp_path / "tls.crt").read_text()
