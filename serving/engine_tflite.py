@@ -50,7 +50,7 @@ class _Input:
 
     name: str
     index: int
-    numpy_type: type | None
+    dtype: np.dtype | None
     shape: Shape | None
     row_shape: Shape | None
 
@@ -201,7 +201,7 @@ class TFLiteEngine:
         for name, spec in signature.inputs.items():
             place = self._model.inputs[spec.tensor_name]
             inputs.append(
-                _Input(name, place.index, spec.numpy_type, place.shape, _row_shape(place.shape))
+                _Input(name, place.index, spec.dtype, place.shape, _row_shape(place.shape))
             )
         made = {
             name: self._model.outputs[spec.tensor_name] for name, spec in signature.outputs.items()
@@ -258,7 +258,7 @@ def _fit_at_a_glance(plan: _Plan, arrays: Sequence[np.ndarray]) -> bool:
     """Whether types and shapes are the usual ones; if not, they may still be right."""
     for one, array in zip(plan.inputs, arrays, strict=True):
         shape = array.shape
-        if array.dtype.type is not one.numpy_type or shape[1:] != one.row_shape or not shape:
+        if array.dtype is not one.dtype or shape[1:] != one.row_shape or not shape:
             return False
     return True
 
@@ -306,12 +306,12 @@ def _trial_values(generator: np.random.Generator, one: _Input) -> np.ndarray:
     """Rows that differ, of values that nearly every model accepts: 0 and 1, or between them."""
     assert one.row_shape is not None
     shape = (_TRIAL_ROWS, *one.row_shape)
-    if one.numpy_type in (np.float32, np.complex64):
-        return generator.random(shape, np.float32).astype(one.numpy_type)
+    if one.dtype is not None and one.dtype.kind in "fc":
+        return generator.random(shape, np.float32).astype(one.dtype)
     bits = generator.integers(0, 2, shape)
-    if one.numpy_type is np.object_:
+    if one.dtype == np.object_:
         return bits.astype("S1").astype(object)
-    return bits.astype(one.numpy_type)
+    return bits.astype(one.dtype)
 
 
 def _agree(whole: np.ndarray, parts: np.ndarray) -> bool:

@@ -93,6 +93,11 @@ def test_another_shape_is_an_invalid_argument_that_says_the_wanted_one(
     )
 
 
+def test_an_array_whose_bytes_are_swapped_is_not_misread(dense: TFLiteEngine) -> None:
+    with pytest.raises(RequestError, match=r"Expects arg\[0\] to be float"):
+        dense.run(KEY, {"x": np.ones((1, 2), ">f4")})
+
+
 def test_a_scalar_and_a_tensor_of_any_rank_are_told_apart() -> None:
     scalar = engine_of(lambda x: {"y": 2.0 * x}, spec([]))
     any_rank = engine_of(lambda x: {"y": 2.0 * x}, spec(None))
