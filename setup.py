@@ -2,7 +2,9 @@
 
 The console script and the dependencies are declared here and nowhere else. The dependencies
 name what Privet imports itself; requirements.txt pins the whole closure and is what to install
-from (see its header for why a plain `pip install privet` cannot resolve).
+from (see its header for why a plain `pip install privet` cannot resolve). The extra `tflite` names
+what `privet serve --prefer_tflite_model` imports; requirements-tflite.txt pins that and, installed
+with --no-deps in place of the other, makes an install without TensorFlow.
 """
 
 from pathlib import Path
@@ -36,6 +38,19 @@ setup(
         "privet.pipeline": ["py.typed", "*.html.jinja"],
     },
     entry_points={"console_scripts": ["privet = privet.pipeline.cli:main"]},
+    extras_require={
+        "tflite": [
+            "flatbuffers",
+            "httptools",
+            "numpy",
+            "orjson",
+            "protobuf",
+            "tensorflow-serving-api==2.14.1",
+            "tflite-runtime==2.14.0",
+            "uvicorn",
+            "uvloop",
+        ],
+    },
     install_requires=[
         "absl-py",
         "apache-beam==2.77.0",

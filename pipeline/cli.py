@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from privet.components.ingest.config import FORMATS
+from privet.components.ingest.formats import FORMATS
 from privet.components.shared.errors import ConfigError, PrivetError
-from privet.components.shared.storage import ADAPT_SPLITS, SPLITS
+from privet.components.shared.splits import ADAPT_SPLITS, SPLITS
 from privet.serving import server
+from privet.serving.installed import has_tensorflow
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTED = 0, 1, 2, 3
 
@@ -39,6 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"privet {parsed.name}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    except ModuleNotFoundError as error:
+        if parsed.debug or has_tensorflow():
+            raise
+        print(
+            f"privet {parsed.name}: wanted all of Privet; this install, made for `privet serve "
+            f"--prefer_tflite_model`, has no {error.name}. Install requirements.txt "
+            "(docs/install.md).",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print(f"privet {parsed.name}: interrupted", file=sys.stderr)
         return 130

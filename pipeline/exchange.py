@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from privet.components.ingest.config import Format, IngestConfig
+from privet.components.ingest.config import IngestConfig
+from privet.components.ingest.formats import Format
 from privet.components.shared import files, layout
 from privet.components.shared.errors import ConfigError, DataError, StoreError
 from privet.pipeline.workdir import Workdir

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from privet.components.shared.errors import ConfigError
+from privet.serving.installed import default_grpc_port, has_grpc
 
 _MIB = 1024 * 1024
 
 
 def _flag(default: Any, help_text: str) -> Any:
     """A field, with the text that `privet serve --help` shows."""
-    return dataclasses.field(default=default, metadata={"help": help_text})
+    metadata = {"help": help_text}
+    if callable(default):  # it depends on what is installed
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,7 @@ class ServerConfig:
     host: str = _flag(
         "127.0.0.1", "address to listen on, for both APIs; 0.0.0.0 for all of this machine's"
     )
-    port: int = _flag(8500, "port of the gRPC API; 0 for none")
+    port: int = _flag(default_grpc_port, "port of the gRPC API; 0 for none, as without TensorFlow")
     rest_api_port: int = _flag(8501, "port of the REST API; 0 for none")
     prefer_tflite_model: bool = _flag(False, "serve model.tflite where a version has one")
     num_tflite_pools: int = _flag(
@@ -98,6 +102,12 @@ class ServerConfig:
                 raise ConfigError(
                     f"{name}={value} is no port. Wanted 0 (off) to 65535; change --{name}."
                 )
+        if self.port and not has_grpc():
+            raise ConfigError(
+                f"port={self.port} asks for the gRPC API, which takes TensorFlow, grpcio and "
+                "tensorflow-serving-api; this install has not all of them. Add --port=0 to serve "
+                "REST alone, or install all of Privet (docs/install.md)."
+            )
         if self.port == self.rest_api_port:
             raise ConfigError(
                 f"port={self.port} equals rest_api_port={self.rest_api_port}. "

@@ -14,6 +14,7 @@ import numpy as np
 
 from privet.components.shared.errors import ServingError
 from privet.components.shared.signatures import SAVED_MODEL_FILE, TFLITE_FILE
+from privet.serving.installed import has_tensorflow
 from privet.serving.status import invalid_argument
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # TensorFlow's DataType number -> its name in TF Serving's messages, and the NumPy type that holds
 # it (None: there is none). Kept as a table so that reading requests needs no TensorFlow.
-_DATA_TYPES: dict[int, tuple[str, type | None]] = {
+DATA_TYPES: dict[int, tuple[str, type | None]] = {
     1: ("float", np.float32),
     2: ("double", np.float64),
     3: ("int32", np.int32),
@@ -113,8 +114,8 @@ class Engine(Protocol):
 
         Args:
           signature_name: a key of `signatures`.
-          inputs: for each input of the signature an array of its type. Shapes are not checked
-            against the signature; the model's operators check what they need.
+          inputs: for each input of the signature an array of its type. Types are checked; shapes
+            as far as the model's operators, called with a wrong one, could not be trusted to.
           output_filter: names of the outputs to return; empty for all.
 
         Raises:
@@ -125,21 +126,30 @@ class Engine(Protocol):
         """Frees the model. No call to `run` is under way or will follow."""
 
 
-def load_engine(version_path: Path, prefer_tflite_model: bool) -> Engine:
+def load_engine(
+    version_path: Path, prefer_tflite_model: bool, num_tflite_pools: int | None = None
+) -> Engine:
     """Loads the model in one version's directory.
 
     Args:
       version_path: a directory with saved_model.pb, model.tflite, or both.
       prefer_tflite_model: use model.tflite where there is one, and do not read saved_model.pb.
+      num_tflite_pools: how many calls of a model.tflite may run at once; by default one for each
+        core.
 
     Raises:
-      ServingError: there is no model, or it cannot be loaded.
+      ServingError: there is no model, or it cannot be loaded here.
     """
     if prefer_tflite_model and (version_path / TFLITE_FILE).is_file():
         from privet.serving.engine_tflite import TFLiteEngine
 
-        return TFLiteEngine((version_path / TFLITE_FILE).read_bytes())
+        return TFLiteEngine((version_path / TFLITE_FILE).read_bytes(), num_tflite_pools)
     if (version_path / SAVED_MODEL_FILE).is_file():
+        if not has_tensorflow():
+            raise ServingError(
+                f"Wanted TensorFlow for {version_path / SAVED_MODEL_FILE}; this install has none. "
+                "Add --prefer_tflite_model to serve a model.tflite, or install all of Privet."
+            )
         from privet.serving.engine_saved_model import SavedModelEngine
 
         return SavedModelEngine(version_path)
@@ -154,6 +164,13 @@ def load_engine(version_path: Path, prefer_tflite_model: bool) -> Engine:
     )
 
 
+def select_outputs(
+    outputs: dict[str, np.ndarray], output_filter: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """The outputs that were asked for; all if none was named."""
+    return {name: outputs[name] for name in output_filter} if output_filter else outputs
+
+
 def signature_from_proto(name: str, proto: "SignatureDef") -> Signature:
     """Translates a SignatureDef."""
     return Signature(
@@ -166,7 +183,13 @@ def signature_from_proto(name: str, proto: "SignatureDef") -> Signature:
 
 def data_type_name(data_type: int) -> str:
     """TensorFlow's name for a DataType number, as its messages print it."""
-    return _DATA_TYPES.get(data_type, (f"unknown type {data_type}", None))[0]
+    return DATA_TYPES.get(data_type, (f"unknown type {data_type}", None))[0]
+
+
+def data_type_number(dtype: np.dtype) -> int:
+    """TensorFlow's DataType number for a NumPy type; 0 (DT_INVALID) if it has none."""
+    name = _array_type_name(dtype)
+    return next((number for number, (known, _) in DATA_TYPES.items() if known == name), 0)
 
 
 def check_input_types(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
@@ -187,7 +210,7 @@ def check_input_types(signature: Signature, inputs: Mapping[str, np.ndarray]) ->
 
 def _array_type_name(dtype: np.dtype) -> str:
     """TensorFlow's name for a NumPy type."""
-    for name, numpy_type in _DATA_TYPES.values():
+    for name, numpy_type in DATA_TYPES.values():
         if numpy_type is not None and np.dtype(numpy_type) == dtype:
             return name
     return "string" if dtype.kind in "SU" else str(dtype)
@@ -195,7 +218,7 @@ def _array_type_name(dtype: np.dtype) -> str:
 
 def _spec_from_proto(info: "TensorInfo") -> TensorSpec:
     """Translates a TensorInfo."""
-    type_name, numpy_type = _DATA_TYPES.get(info.dtype, (data_type_name(info.dtype), None))
+    type_name, numpy_type = DATA_TYPES.get(info.dtype, (data_type_name(info.dtype), None))
     shape = info.tensor_shape
     unknown = shape.unknown_rank or not info.HasField("tensor_shape")
     return TensorSpec(

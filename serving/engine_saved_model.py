@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privet.components.shared.errors import ServingError
-from privet.serving.engine import Signature, check_input_types, signature_from_proto
+from privet.serving.engine import (
+    Signature,
+    check_input_types,
+    select_outputs,
+    signature_from_proto,
+)
 from privet.serving.graph_state import may_change_state
 from privet.serving.status import Code, RequestError
 
@@ -92,7 +97,7 @@ class SavedModelEngine:
             name: result if isinstance(result, np.ndarray) else _scalar(result)
             for name, result in zip(signature.outputs, results, strict=True)
         }
-        return {name: outputs[name] for name in output_filter} if output_filter else outputs
+        return select_outputs(outputs, output_filter)
 
     def close(self) -> None:
         """Frees the session; see `Engine.close`."""

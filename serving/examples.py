@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privet.serving.document import Document
+from privet.serving.example_proto import new_example
 from privet.serving.json_tensor import decode_base64, is_base64_object, json_type_name
 from privet.serving.json_writer import PrettyWriter, decimal
 from privet.serving.status import RequestError, invalid_argument
@@ -85,11 +86,9 @@ def write_regressions(values: np.ndarray) -> bytes:
 
 def _example(value: Any) -> "Example":
     """A tf.Example from a JSON object: feature name -> scalar or flat list."""
-    from tensorflow.core.example.example_pb2 import Example
-
     if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {json_type_name(value)}")
-    example = Example()
+    example = new_example()
     for name, content in value.items():
         feature = example.features.feature[name]
         for element in content if isinstance(content, list) else [content]:

@@ -13,6 +13,7 @@ from privet.serving.batching_config import ServerBatching
 from privet.serving.config import ServerConfig
 from privet.serving.config_file import ConfigFile
 from privet.serving.engine import Engine, load_engine
+from privet.serving.installed import has_tensorflow
 from privet.serving.model_config import TFLITE, ModelConfig
 from privet.serving.models import Models
 from privet.serving.retries import RetryPolicy
@@ -89,7 +90,11 @@ def make_load(config: ServerConfig) -> Callable[[ModelConfig, Path, int], Engine
         with slots:
             quiet_tensorflow()
             batches = batching.config_of(path)
-            engine = load_engine(path, config.prefer_tflite_model or model.platform == TFLITE)
+            engine = load_engine(
+                path,
+                config.prefer_tflite_model or model.platform == TFLITE,
+                config.num_tflite_pools,
+            )
             if batches is not None:
                 engine = BatchingEngine(engine, batches)
             if config.enable_model_warmup:
@@ -106,8 +111,11 @@ def make_load(config: ServerConfig) -> Callable[[ModelConfig, Path, int], Engine
 def quiet_tensorflow() -> None:
     """Keeps TensorFlow from filling the log with its start-up notes.
 
-    Only what is about to import TensorFlow calls this; a level that the user set stays.
+    Only what is about to import TensorFlow calls this; a level that the user set stays. Without
+    TensorFlow there is nothing to do.
     """
+    if not has_tensorflow():
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _QUIETING, warnings.catch_warnings():  # which is not for threads at the same time
         warnings.simplefilter("ignore", FutureWarning)  # google.api_core, about Python's age

@@ -125,7 +125,8 @@ def metadata(engine: Engine, model_name: str, version: int) -> GetModelMetadataR
     """The answer to a metadata request: the model's SignatureDefs."""
     signature_map = SignatureDefMap()
     for name, signature in engine.signature_defs.items():
-        signature_map.signature_def[name].CopyFrom(signature)
+        # Its message may be one of signature_protos, whose fields are the same.
+        signature_map.signature_def[name].MergeFromString(signature.SerializeToString())
     response = GetModelMetadataResponse()
     response.model_spec.name = model_name
     response.model_spec.version.value = version

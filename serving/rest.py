@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from privet.components.shared.signatures import SERVING_DEFAULT
-from privet.serving import codec, examples, inference
+from privet.serving import codec, examples, inference, metadata
 from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter
 from privet.serving.models import ModelRequest, Models
@@ -149,26 +149,8 @@ class RestApi:
         return Response(200, body)
 
     def _metadata(self, request: ModelRequest) -> Response:
-        from google.protobuf import json_format
-        from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
-
-        from privet.serving import protos
-
         with self._models.use(request) as servable:
-            metadata = protos.metadata(servable.engine, servable.model_name, servable.version)
-        signatures = SignatureDefMap()
-        metadata.metadata["signature_def"].Unpack(signatures)
-        model_spec, signature_def = (
-            json_format.MessageToJson(
-                message,
-                including_default_value_fields=True,
-                preserving_proto_field_name=True,
-                indent=1,
-            )
-            for message in (metadata.model_spec, signatures)
-        )
-        body = f'"model_spec":{model_spec},\n"metadata": {{"signature_def": {signature_def}}}'
-        return Response(200, f"{{\n{body}\n}}\n".encode())
+            return Response(200, metadata.metadata_json(servable))
 
 
 def _model_request(name: str, version: str | None, label: str | None) -> ModelRequest:

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from privet.serving.config import ServerConfig
+from privet.serving.installed import has_grpc
 from privet.serving.models import describe
 from privet.serving.running import RunningServer
 
@@ -17,24 +18,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `privet serve`, one for each field of ServerConfig."""
     for field in dataclasses.fields(ServerConfig):
         flag, text = f"--{field.name}", field.metadata["help"]
-        if field.default is None:
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if default is None:
             parser.add_argument(flag, type=Path, metavar="PATH", help=text)
-        elif isinstance(field.default, bool):
+        elif isinstance(default, bool):
             # As TF Serving's flags: --flag, --flag=true and --flag=false.
             parser.add_argument(
                 flag,
                 type=_boolean,
                 nargs="?",
                 const=True,
-                default=field.default,
+                default=default,
                 metavar="BOOL",
-                help=f"{text} (default: {str(field.default).lower()})",
+                help=f"{text} (default: {str(default).lower()})",
             )
         else:
             parser.add_argument(
                 flag,
-                type=type(field.default),
-                default=field.default,
+                type=type(default),
+                default=default,
                 help=f"{text} (default: %(default)s)",
             )
 
@@ -68,7 +72,7 @@ def serve(arguments: argparse.Namespace) -> int:
         before[number] = signal.signal(number, ask_to_stop)
     try:
         with RunningServer(config, announce=_say) as server:
-            _say(_ready_line(server))
+            _say(_ready_line(server) + _note(config))
             while not stopping.wait(1.0):
                 server.check()
             _say("Stopping: requests under way may finish")
@@ -85,6 +89,11 @@ def _ready_line(server: RunningServer) -> str:
     if len(serving) == 1:
         return f"Serving {serving[0]} at {places}"
     return f"Serving {len(serving)} models at {places}: {', '.join(serving) or 'none yet'}"
+
+
+def _note(config: ServerConfig) -> str:
+    """Why there is no gRPC API where one would be expected."""
+    return "" if config.port or has_grpc() else " (REST alone: gRPC takes TensorFlow)"
 
 
 def _grpc_text(server: RunningServer) -> str | None:

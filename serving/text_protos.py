@@ -7,15 +7,10 @@ config/ssl_config.proto and servables/tensorflow/session_bundle_config.proto (Ba
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
+from google.protobuf import text_format, wrappers_pb2
 
 from privet.components.shared.errors import ConfigError
+from privet.serving.message_classes import message_classes
 
 _PACKAGE = "tensorflow.serving"
 _INT64_VALUE, _BOOL_VALUE = "google.protobuf.Int64Value", "google.protobuf.BoolValue"
@@ -74,46 +69,15 @@ def read_text(path: Path, message: Any, flag: str) -> Any:
 
 def new_message(name: str) -> Any:
     """An empty MonitoringConfig, SSLConfig or BatchingParameters."""
-    return _CLASSES[f"{_PACKAGE}.{name}"]()
+    return _CLASSES[name]()
 
 
-def _classes() -> dict[str, Any]:
-    """The message classes, in a pool of their own so that no other package's can collide."""
-    pool = descriptor_pool.DescriptorPool()
-    wrappers = descriptor_pb2.FileDescriptorProto()
-    wrappers_pb2.DESCRIPTOR.CopyToProto(wrappers)
-    pool.Add(wrappers)
-    file = descriptor_pb2.FileDescriptorProto(
-        name="privet/serving/text_protos.proto",
-        package=_PACKAGE,
-        syntax="proto3",
-        dependency=[wrappers.name],
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for number, (field_name, kind) in enumerate(fields, start=1):
-            _add_field(message, field_name, number, kind)
-    pool.Add(file)
-    names = (f"{_PACKAGE}.{name}" for name in _MESSAGES)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names
-    }
-
-
-def _add_field(message: Any, name: str, number: int, kind: str) -> None:
-    field = descriptor_pb2.FieldDescriptorProto
-    repeated = kind.startswith("repeated ")
-    label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
-    added = message.field.add(name=name, number=number, label=label)
-    match kind.removeprefix("repeated "):
-        case "bool":
-            added.type = field.TYPE_BOOL
-        case "string":
-            added.type = field.TYPE_STRING
-        case "int64":
-            added.type = field.TYPE_INT64
-        case type_name:
-            added.type, added.type_name = field.TYPE_MESSAGE, f".{type_name}"
-
-
-_CLASSES = _classes()
+_CLASSES = message_classes(
+    "privet/serving/text_protos.proto",
+    _PACKAGE,
+    {
+        name: tuple((number, *field) for number, field in enumerate(fields, start=1))
+        for name, fields in _MESSAGES.items()
+    },
+    dependencies=(wrappers_pb2.DESCRIPTOR,),
+)

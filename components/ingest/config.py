@@ -2,16 +2,14 @@
 
 import math
 import re
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import unquote
 
 import msgspec
 
+from privet.components.ingest.formats import Format
 from privet.components.shared.configuration import Config, check
 from privet.components.shared.schema import FeatureConfig, LabelConfig, Schema
-
-Format = Literal["csv", "jsonl", "parquet", "avro", "tfrecord", "sequence_tfrecord", "tff_sqlite"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 _SECRETS = re.compile("pass|pwd|secret|token", re.IGNORECASE)
 

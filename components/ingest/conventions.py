@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from privet.components.ingest import columns
 from privet.components.ingest.batches import RowBatch
-from privet.components.ingest.config import Format, IngestConfig, SplitConfig
+from privet.components.ingest.config import IngestConfig, SplitConfig
+from privet.components.ingest.formats import Format
 from privet.components.ingest.infer import infer_features
 from privet.components.ingest.parse import parse_labels
 from privet.components.ingest.problems import Problems

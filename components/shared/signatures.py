@@ -5,7 +5,8 @@ The TensorFlow converter keeps a model's signatures in a table of its own; TF Se
 `signature_defs_metadata`, and without one it makes names up (`serving_default_x`), so that the
 same model would answer to other names as SavedModel and as TFLite. The functions here write and
 read that buffer (after TensorFlow Lite's `tools/signature/signature_def_util.cc`: a flexbuffers
-map, signature key -> serialized SignatureDef as a flexbuffers String).
+map, signature key -> serialized SignatureDef as a flexbuffers String); `signatures_reader` reads
+it without TensorFlow.
 
 In such a SignatureDef the keys of `inputs` and `outputs` are the names that users send and get;
 each tensor's `name` is the name of the TFLite tensor, by which TF Serving finds it.
@@ -15,6 +16,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from privet.components.shared.errors import ServingError
+from privet.components.shared.signatures_reader import (
+    FILE_IDENTIFIER,
+    METADATA_NAME,
+    check_identifier,
+    read_serialized_signatures,
+    unreadable_signatures,
+)
 
 if TYPE_CHECKING:
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -40,9 +48,6 @@ SAVED_MODEL_FILE = "saved_model.pb"
 TFLITE_FILE = "model.tflite"
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 
-METADATA_NAME = "signature_defs_metadata"
-
-_FILE_IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16  # of Buffer.data in TensorFlow Lite's schema.fbs
 
 
@@ -95,31 +100,14 @@ def read_signature_metadata(tflite: bytes) -> dict[str, "SignatureDef"]:
     Raises:
       ServingError: `tflite` is no model, or the buffer holds something else.
     """
-    from flatbuffers import flexbuffers
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-    model = _model_root(tflite)
-    for index in range(model.MetadataLength()):
-        entry = model.Metadata(index)
-        if _text(entry.Name()) != METADATA_NAME:
-            continue
-        data = model.Buffers(entry.Buffer()).DataAsNumpy()
-        try:
-            found = flexbuffers.GetRoot(bytearray(data.tobytes())).AsMap
-            keys, values = found.Keys, found.Values
-            return {
-                bytes(keys[i].AsKeyBytes).decode(): SignatureDef.FromString(
-                    bytes(values[i].AsStringBytes)
-                )
-                for i in range(len(keys))
-            }
-        except Exception as error:  # flexbuffers and protobuf each raise many kinds
-            raise ServingError(
-                f"Wanted a flexbuffers map of SignatureDefs in the model's {METADATA_NAME} "
-                f"buffer; reading it failed with {type(error).__name__}: {error}. Export the "
-                "model again."
-            ) from error
-    return {}
+    serialized = read_serialized_signatures(tflite)
+    try:
+        return {key: SignatureDef.FromString(data) for key, data in serialized.items()}
+    except DecodeError as error:
+        raise unreadable_signatures(error) from error
 
 
 def tflite_signature(tflite: bytes, key: str) -> "SignatureDef":
@@ -230,11 +218,7 @@ def _model_root(tflite: bytes) -> Any:
     """The model as the schema's reader, which copies nothing."""
     from tensorflow.lite.python import schema_py_generated as schema
 
-    if tflite[4:8] != _FILE_IDENTIFIER:
-        raise ServingError(
-            "Wanted the bytes of a TFLite model (TFL3 at byte 4); got "
-            f"{tflite[:8]!r} ({len(tflite)} bytes). Pass what TFLiteConverter.convert() returned."
-        )
+    check_identifier(tflite)
     return schema.Model.GetRootAsModel(tflite, 0)
 
 
@@ -260,7 +244,7 @@ def _packed(model: Any) -> bytes:
             return super().StartVector(elemSize, numElems, wanted)
 
     builder = AlignedBuilder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 

@@ -31,7 +31,7 @@ from typing import Any, Self, overload
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from privet.components.shared import files, layout, tfrecord
+from privet.components.shared import files, layout, splits, tfrecord
 from privet.components.shared.errors import DataError, StoreError
 from privet.components.shared.open_files import OpenFiles
 from privet.components.shared.schema import LABEL, Schema
@@ -44,11 +44,8 @@ from privet.components.shared.shard_index import (
 )
 from privet.components.shared.tf_example import Example
 
-SPLITS = ("train", "eval", "test")
-"""Splits that clients are divided into, and what a split column may say."""
-
-ADAPT_SPLITS = ("eval_adapt", "test_adapt")
-"""Splits with the examples of eval and test clients that are set apart for personalization."""
+SPLITS = splits.SPLITS
+ADAPT_SPLITS = splits.ADAPT_SPLITS
 
 _SHARD_NAME = re.compile(r"clients-(\d{5})-of-(\d{5})\.index$")
 _LONGEST_ID = 1000  # bytes; every entry of a shard's index takes as many as its longest id

@@ -31,7 +31,12 @@ _PER_CORE = {"num_tflite_pools": 1, "grpc_max_threads": 4, "rest_api_num_threads
 
 def test_every_flag_of_serve_is_documented_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `--(\w+)` \| ([^|]+) \|", SERVING, re.MULTILINE))
-    fields = {field.name: field.default for field in dataclasses.fields(ServerConfig)}
+    fields = {
+        field.name: field.default
+        if field.default_factory is dataclasses.MISSING
+        else field.default_factory()
+        for field in dataclasses.fields(ServerConfig)
+    }
     assert rows.keys() == fields.keys()
     for name, default in fields.items():
         if default is None:

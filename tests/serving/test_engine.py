@@ -61,12 +61,6 @@ def test_any_batch_size_in_any_order(engine: Engine) -> None:
         np.testing.assert_array_equal(engine.run(KEY, {"x": x})["y"], 0.5 * x + 2)
 
 
-def test_any_rank_is_accepted_as_tf_serving_does(engine: Engine) -> None:
-    outputs = engine.run(KEY, {"x": floats(1, 2, 3, 4).reshape(2, 2)})
-
-    np.testing.assert_array_equal(outputs["y"], [[2.5, 3.0], [3.5, 4.0]])
-
-
 def test_output_filter_names_what_comes_back(engine: Engine) -> None:
     assert list(engine.run(KEY, {"x": floats(1)}, ("y",))) == ["y"]
 
@@ -109,57 +103,12 @@ def test_threads_do_not_mix_up_their_results(engine: Engine) -> None:
     assert wrong == []
 
 
-def test_tflite_without_metadata_gets_tf_servings_stand_in_names(
-    saved_models: dict[float, Path],
-) -> None:
-    import tensorflow as tf
+def test_saved_model_takes_any_rank_as_tf_serving_does(saved_models: dict[float, Path]) -> None:
+    engine = load_engine(saved_models[2.0], prefer_tflite_model=False)
+    outputs = engine.run(KEY, {"x": floats(1, 2, 3, 4).reshape(2, 2)})
+    engine.close()
 
-    from privet.serving.engine_tflite import TFLiteEngine
-
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(saved_models[2.0]), signature_keys=[KEY]
-    )
-    engine = TFLiteEngine(converter.convert())
-
-    assert list(engine.signatures[KEY].inputs) == ["serving_default_x"]
-    (output,) = engine.signatures[KEY].outputs
-    assert "PartitionedCall" in output
-    assert ":" not in output
-    result = engine.run(KEY, {"serving_default_x": floats(1)})
-    np.testing.assert_array_equal(result[output], [2.5])
-
-
-def test_tflite_keeps_no_more_free_interpreters_than_asked(saved_models: dict[float, Path]) -> None:
-    from privet.serving.engine_tflite import TFLiteEngine
-
-    model = (saved_models[2.0] / "model.tflite").read_bytes()
-    engine = TFLiteEngine(model, kept_interpreters=2)
-    for batch_size in (1, 2, 3, 4):
-        engine.run(KEY, {"x": np.zeros(batch_size, np.float32)})
-
-    assert len(engine._free) == 2
-
-
-def test_tflite_with_select_operators_is_refused_as_tf_serving_could_not_run_it() -> None:
-    import tensorflow as tf
-
-    from privet.serving.engine_tflite import TFLiteEngine
-
-    @tf.function(input_signature=[tf.TensorSpec([2, 2], tf.float32, name="x")])
-    def inverse(x: Any) -> Any:
-        return {"y": tf.linalg.inv(x)}
-
-    module = tf.Module()
-    module.inverse = inverse
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [inverse.get_concrete_function()], module
-    )
-    converter.target_spec.supported_ops = [
-        tf.lite.OpsSet.TFLITE_BUILTINS,
-        tf.lite.OpsSet.SELECT_TF_OPS,
-    ]
-    with pytest.raises(ServingError, match="FlexMatrixInverse"):
-        TFLiteEngine(converter.convert())
+    np.testing.assert_array_equal(outputs["y"], [[2.5, 3.0], [3.5, 4.0]])
 
 
 @pytest.mark.parametrize(

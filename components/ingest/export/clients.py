@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from privet.components.ingest.config import Format
 from privet.components.ingest.export.avro_files import write_avro
 from privet.components.ingest.export.blocks import Block, read_blocks
 from privet.components.ingest.export.parquet_files import write_parquet
@@ -15,6 +14,7 @@ from privet.components.ingest.export.table import Table, table_of
 from privet.components.ingest.export.text_files import write_csv, write_json_lines
 from privet.components.ingest.export.tff_sqlite_file import write_tff_sqlite
 from privet.components.ingest.export.tfrecord_files import write_examples, write_sequences
+from privet.components.ingest.formats import Format
 from privet.components.ingest.sources.dispatch import ENDINGS
 from privet.components.ingest.sources.streams import COMPRESSIONS
 from privet.components.shared import files

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from privet.components.ingest.config import Format, IngestConfig
+from privet.components.ingest.config import IngestConfig
 from privet.components.ingest.export.blocks import Block
+from privet.components.ingest.formats import Format
 from privet.components.shared.configuration import Config
 from privet.components.shared.schema import LABEL, FeatureConfig, LabelConfig, Schema
 

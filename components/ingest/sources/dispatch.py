@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from privet.components.ingest.batches import RowBatch
-from privet.components.ingest.config import FORMATS, Format, IngestConfig
+from privet.components.ingest.config import IngestConfig
+from privet.components.ingest.formats import FORMATS, Format
 from privet.components.ingest.sources import (
     avro,
     csv_files,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privet.components.ingest.config import FORMATS
 from privet.components.ingest.export.clients import export_clients
+from privet.components.ingest.formats import FORMATS
 from privet.components.shared.schema import Schema
 
 Row = dict[str, Any]

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from privet.components.ingest.config import FORMATS, IngestConfig
+from privet.components.ingest.config import IngestConfig
 from privet.components.ingest.export.table import Table, table_of
+from privet.components.ingest.formats import FORMATS
 from privet.components.shared.schema import Schema
 
 
