@@ -168,11 +168,10 @@ def test_100_mb_are_refused_without_being_read(server: SimpleNamespace, told: bo
 
 
 def test_gzip_bomb(server: SimpleNamespace) -> None:
-    bomb = gzip.compress(gzip.compress(b" " * 100_000_000))
-    once = gzip.decompress(bomb)
-    assert len(once) < 200_000
+    bomb = gzip.compress(b" " * 50_000_000)  # fifty times the limit
+    assert len(bomb) < 100_000
     with connect(server) as client:
-        client.sendall(request(once, b"Content-Encoding: gzip"))
+        client.sendall(request(bomb, b"Content-Encoding: gzip"))
         assert status(client.recv(65536)) == 413
 
 

@@ -2,8 +2,11 @@
 
 import datetime
 import ipaddress
+import json
 import socket
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from privet.components.shared.errors import ConfigError
+from privet.serving.config import ServerConfig
+from privet.serving.ports import free_port
+from privet.serving.running import RunningServer
 from privet.serving.tls import TlsConfig, read_tls, server_context
 
 Start = Callable[..., SimpleNamespace]
@@ -182,6 +188,37 @@ def test_wrong_configurations_are_told(
     with pytest.raises(ConfigError, match=message) as caught:
         read_tls(path)
     assert "ssl_config_file" in str(caught.value)
+
+
+def test_flags_name_the_files(
+    publish: Callable[..., Path], identities: SimpleNamespace, tmp_path: Path
+) -> None:
+    publish(tmp_path / "m", 1)
+    (tmp_path / "token").write_text("secret\n")
+    config = ServerConfig(
+        tmp_path / "m",
+        "m",
+        port=0,
+        rest_api_port=free_port(),
+        prefer_tflite_model=True,
+        auth_token_file=tmp_path / "token",
+        ssl_config_file=ssl_config(
+            tmp_path / "ssl.txt",
+            server_key=identities.server.key,
+            server_cert=identities.server.certificate,
+        ),
+    )
+    with RunningServer(config) as server:
+        url = f"{server.rest_url}:predict"
+        assert url.startswith("https://")
+        request = urllib.request.Request(url, b'{"instances": [1]}')
+        context = client_context(identities.server)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(request, timeout=20, context=context)
+        request.add_header("Authorization", "Bearer secret")
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            assert json.load(answer) == {"predictions": [2.5]}
+            assert answer.headers["x-model-engine"] == "tflite"
 
 
 def test_key_is_never_shown(identities: SimpleNamespace) -> None:
