@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -51,6 +52,29 @@ def test_answers_say_which_version_and_engine_gave_them(start_rest: Start) -> No
     assert answer.headers["x-model-version"] == "7"
     assert answer.headers["x-model-engine"] == "echo"
     assert "x-model-version" not in ask(server, body=b"{").headers
+
+
+def test_answers_to_known_short_requests_are_the_same(start_rest: Start) -> None:
+    server = start_rest(rest_api_enable_cors_support=True, token=b"secret")
+    head = (
+        f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\n"
+        f"Content-Length: {len(ROW)}\r\n\r\n"
+    ).encode()
+
+    def answer(sent: bytes) -> set[bytes]:
+        client.sendall(sent)
+        received = client.recv(65536).split(b"\r\n")
+        return {line for line in received if not line.startswith(b"date: ")}
+
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=20) as client:
+        first = answer(head + ROW)
+        assert b"HTTP/1.1 200 OK" in first
+        assert all(answer(head + ROW) == first for _ in range(3))
+        assert b"HTTP/1.1 401 Unauthorized" in answer(head.replace(b"secret", b"wrongs") + ROW)
+        assert b"HTTP/1.1 400 Bad Request" in answer(head + b"{" * len(ROW))
+        last = answer(head.replace(b"Host", b"Connection: close\r\nHost") + ROW)
+        assert last == first | {b"connection: close"}
+        assert client.recv(1) == b""
 
 
 def test_health_and_readiness(start_rest: Start) -> None:
