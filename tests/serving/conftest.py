@@ -209,6 +209,7 @@ class EchoModels:
         self.ready = True
 
     kind = "echo"
+    may_block = False
     signature_defs: Mapping[str, Any] = {}
 
     @property
