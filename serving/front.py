@@ -39,6 +39,7 @@ class Front:
         is_ready: Callable[[], bool],
         pages: Mapping[str, Page],
         token: bytes | None = None,
+        count_response: Callable[[int], None] = lambda _status: None,
     ) -> None:
         """Serves `api`.
 
@@ -49,10 +50,12 @@ class Front:
           is_ready: whether every model can answer.
           pages: GET path -> what gives its page; for paths outside /v1/.
           token: what every request must bear, health pages excepted; None for nothing.
+          count_response: told the status of each response.
         """
         self._api = api
         self._pool = pool
         self._pages = pages
+        self._count_response = count_response
         self._timeout_seconds = config.rest_api_timeout_in_ms / 1000
         self._seconds_by_path: dict[str, float] = {}
 
@@ -75,6 +78,7 @@ class Front:
             response = self._respond(method, path, headers, body)
         else:
             response = await self._respond_in_pool(method, path, headers, body)
+        self._count_response(response.status)
         await _send(send, response)
 
     def _respond(

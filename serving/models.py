@@ -23,6 +23,14 @@ class Models:
 
     by_name: Mapping[str, ModelVersions]
 
+    def names(self) -> tuple[str, ...]:
+        """The models' names."""
+        return tuple(self.by_name)
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """The version that each label of a model stands for."""
+        return {}
+
     @contextmanager
     def use(self, request: ModelRequest) -> Iterator[Servable]:
         """Lends the version that a request wants.

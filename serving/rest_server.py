@@ -12,6 +12,7 @@ import uvicorn
 from privet.components.shared.errors import ServingError
 from privet.serving.config import ServerConfig
 from privet.serving.front import Front, Page
+from privet.serving.metrics import Metrics
 from privet.serving.models import Models
 from privet.serving.rest import RestApi
 from privet.serving.tls import TlsConfig
@@ -23,6 +24,7 @@ class RestServer:
     def __init__(
         self,
         models: Models,
+        metrics: Metrics,
         listener: socket.socket,
         config: ServerConfig,
         *,
@@ -34,6 +36,7 @@ class RestServer:
 
         Args:
           models: what the API serves.
+          metrics: where requests are counted.
           listener: a bound socket.
           config: the limits.
           pages: GET path -> what gives its page; for paths outside /v1/.
@@ -45,7 +48,13 @@ class RestServer:
         """
         self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
         application: Any = Front(
-            RestApi(models), self._pool, config, is_ready=lambda: True, pages=pages, token=token
+            RestApi(models, metrics),
+            self._pool,
+            config,
+            is_ready=lambda: True,
+            pages=pages,
+            token=token,
+            count_response=metrics.responded,
         )
         self._server = uvicorn.Server(
             uvicorn.Config(

@@ -12,13 +12,14 @@ from privet.components.shared.errors import ServingError
 from privet.serving import ports
 from privet.serving.config import ServerConfig
 from privet.serving.engine import Engine, load_engine
+from privet.serving.metrics import Metrics
 from privet.serving.models import Models
+from privet.serving.monitoring import read_metrics_path
 from privet.serving.tls import read_tls
 from privet.serving.tokens import read_token
 from privet.serving.versions import ModelVersions, RetryPolicy, Servable
 
 if TYPE_CHECKING:
-    from privet.serving.front import Page
     from privet.serving.grpc_service import GrpcServer
     from privet.serving.rest_server import RestServer
 
@@ -36,13 +37,15 @@ class RunningServer:
           announce: told, in a line each, when another version serves or one fails to load.
 
         Raises:
-          ConfigError: the token or the TLS configuration cannot be read.
+          ConfigError: the token, the TLS or the monitoring configuration cannot be read.
           ServingError: a port is in use, or no version can be loaded.
         """
         self.config = config
         self._rest: RestServer | None = None
         self._grpc: GrpcServer | None = None
         token = read_token(config.auth_token_file) if config.auth_token_file else None
+        metrics = Metrics()
+        metrics_path = read_metrics_path(config.monitoring_config_file)
         tls = read_tls(config.ssl_config_file) if config.ssl_config_file else None
         with contextlib.ExitStack() as stack:
             # Ports first: a port in use should not take as long to tell as TensorFlow to load.
@@ -52,7 +55,7 @@ class RunningServer:
                 stack.callback(rest_socket.close)
             if config.port:
                 ports.check_port(config.host, config.port, "--port")
-            versions = self._versions(announce)
+            versions = self._versions(metrics, announce)
             stack.callback(versions.stop)
             self.servable: Servable = versions.start()
             models = Models({config.model_name: versions})
@@ -61,15 +64,19 @@ class RunningServer:
                 from privet.serving import grpc_service  # imports TensorFlow
 
                 self._grpc = grpc_service.GrpcServer(
-                    models, config.host, config.port, config.grpc_max_threads
+                    models, metrics, config.host, config.port, config.grpc_max_threads
                 )
             if rest_socket is not None:
-                from privet.serving import rest_server
+                from privet.serving import pages, rest_server
 
-                # Exact GET path -> what gives its page, for paths outside /v1/.
-                pages: dict[str, Page] = {}
                 self._rest = rest_server.RestServer(
-                    models, rest_socket, config, pages=pages, token=token, tls=tls
+                    models,
+                    metrics,
+                    rest_socket,
+                    config,
+                    pages=pages.make_pages(models, metrics, metrics_path),
+                    token=token,
+                    tls=tls,
                 )
             self._stack = stack.pop_all()
 
@@ -122,22 +129,23 @@ class RunningServer:
         if self._rest is not None:
             self._rest.join()
 
-    def _versions(self, announce: Callable[[str], None]) -> ModelVersions:
+    def _versions(self, metrics: Metrics, announce: Callable[[str], None]) -> ModelVersions:
         """The versions of the model, not started."""
         config = self.config
 
         def load(path: Path, version: int) -> Engine:
             quiet_tensorflow()
-            engine = load_engine(path, config.prefer_tflite_model)
+            with metrics.loading(path):
+                engine = load_engine(path, config.prefer_tflite_model)
             if config.enable_model_warmup:
                 from privet.serving.warmup import warm_up
 
                 try:
-                    warm_up(engine, path, version)
+                    metrics.warming_up(path, lambda: warm_up(engine, path, version))
                 except BaseException:
                     engine.close()
                     raise
-            return engine
+            return metrics.observe(engine, config.model_name, version)
 
         assert config.model_base_path is not None  # several models are not served yet
         return ModelVersions(
