@@ -97,7 +97,7 @@ function modelSection(model, index) {
     make("div", { class: "card" },
       versionTable(model),
       make("div", { class: "url" }, make("code", {}, url), copyButton(url)),
-      ...model.versions.filter((version) => version.signatures).map(signatureTable)));
+      ...model.versions.filter((version) => version.signatures).map(signatureList)));
 }
 
 function table(caption, titles, rows) {
@@ -129,22 +129,22 @@ function versionTable(model) {
   return table(`Versions of ${model.name}`, titles, rows);
 }
 
-function tensorLines(tensors) {
+function tensorList(title, tensors) {
   const lines = Object.entries(tensors).map(([name, { dtype, tensor_shape: shape }]) => {
-    const sizes = shape.unknown_rank ? "any shape" : `[${shape.dim.map(({ size }) => size).join(", ")}]`;
-    return make("div", {}, make("code", {}, name), " ",
-      make("span", { class: "quiet whole" }, `${dtype.replace("DT_", "").toLowerCase()} ${sizes}`));
+    const sizes = shape.dim.map(({ size }) => size).join(", ");
+    const kind = dtype.replace("DT_", "").toLowerCase();
+    return make("dd", {}, make("code", {}, name), " ",
+      make("span", { class: "quiet whole" }, shape.unknown_rank ? kind : `${kind} [${sizes}]`));
   });
-  return lines.length ? lines : ["–"];
+  return make("div", {}, make("dt", {}, title), ...lines);
 }
 
-function signatureTable(version) {
-  const rows = version.signatures.map(({ name }) => [
-    [make("code", {}, name)],
-    tensorLines(version.tensors[name].inputs),
-    tensorLines(version.tensors[name].outputs),
-  ]);
-  return table(`Signatures of version ${version.version}`, ["Signature", "Inputs", "Outputs"], rows);
+function signatureList(version) {
+  const parts = version.signatures.map(({ name }) => make("div", { class: "signature" },
+    make("h4", {}, make("code", {}, name)),
+    make("dl", {}, tensorList("Inputs", version.tensors[name].inputs),
+      tensorList("Outputs", version.tensors[name].outputs))));
+  return make("div", { class: "gap" }, make("h3", {}, `Signatures of version ${version.version}`), ...parts);
 }
 
 // The form. A choice that is still there after a refresh stays; so does a body that was edited.

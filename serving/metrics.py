@@ -9,9 +9,11 @@ source (servables/tensorflow/util.cc, saved_model_warmup_util.cc) and of TensorF
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
+from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from privet.components.shared.signatures import EXAMPLES_INPUT
 from privet.serving.engine import Engine, Signature
-from privet.serving.prometheus import Histogram, Scalar, exponential_limits, write_page
+from privet.serving.prometheus import Family, Histogram, Scalar, exponential_limits, write_page
 from privet.serving.status import Code, RequestError
 from privet.serving.versions import State, VersionStatus
 
@@ -58,6 +60,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.under_way: set[Call] = set()  # its operations are atomic
+        self._http_statuses: Counter[int] = Counter()
         self._lock = threading.Lock()  # guards the cells of all families
         self._served_names: set[str] = set()
         self._unknown_names: set[str] = {""}
@@ -121,12 +124,6 @@ class Metrics:
             "Times that a signature gave an answer.",
             ("model_name", "version", "signature_name"),
         )
-        self._http_responses = Scalar(
-            "privet_http_responses_total",
-            "counter",
-            "HTTP responses, by status; those of other pages than the REST API too.",
-            ("status",),
-        )
         started = Scalar(
             "privet_process_start_time_seconds", "gauge", "When the server started, Unix time."
         )
@@ -142,7 +139,6 @@ class Metrics:
             self._load_attempts,
             self._load_latency,
             self._signature_requests,
-            self._http_responses,
             started,
         )
 
@@ -152,24 +148,9 @@ class Metrics:
         Args:
           statuses: of each model the versions known now.
         """
-        available = Scalar(
-            "privet_model_version_available",
-            "gauge",
-            "Whether a version is AVAILABLE.",
-            ("model_name", "version"),
-        )
-        under_way = Scalar(
-            "privet_requests_under_way", "gauge", "Requests being answered.", ("entrypoint",)
-        )
-        for entrypoint in get_args(Entrypoint):
-            calls = sum(call.entrypoint == entrypoint for call in self.under_way.copy())
-            under_way.add((entrypoint,), calls)
-        for name, versions in statuses.items():
-            for status in versions:
-                is_available = int(status.state == State.AVAILABLE)
-                available.add((name, str(status.version)), is_available)
+        read_now = (*self._reading(), _availability(statuses))
         with self._lock:
-            return write_page((*self._families, available, under_way))
+            return write_page((*self._families, *read_now))
 
     def call(self, entrypoint: Entrypoint, api: str = "", model_name: str = "") -> "Call":
         """The context of one request.
@@ -190,7 +171,7 @@ class Metrics:
     @contextlib.contextmanager
     def loading(self, path: Path) -> Iterator[None]:
         """Surrounds the loading of a version from its directory."""
-        start, ending = time.perf_counter_ns(), "fail"
+        start, ending = perf_counter_ns(), "fail"
         try:
             yield
             ending = "success"
@@ -201,7 +182,7 @@ class Metrics:
 
     def warming_up(self, path: Path, run: Callable[[], int]) -> None:
         """Warms up a version, with a function that returns how many requests it ran."""
-        start = time.perf_counter_ns()
+        start = perf_counter_ns()
         count = run()
         if count == 0:
             return  # TF Serving counts only versions that carry warm-up requests
@@ -210,9 +191,8 @@ class Metrics:
             self._warm_up_records.add((str(path), "OK"), count)
 
     def responded(self, status: int) -> None:
-        """Counts an HTTP response."""
-        with self._lock:
-            self._http_responses.add((str(status),))
+        """Counts an HTTP response; called in the HTTP server's one thread only."""
+        self._http_statuses[status] += 1
 
     def ended(self, call: "Call", status: str) -> None:
         """Counts a request that has ended with the name of a canonical code."""
@@ -233,6 +213,25 @@ class Metrics:
             if call.examples:
                 self._example_counts.observe((call.runs[0][0],), call.examples)
                 self._example_count_total.add((call.runs[0][0],), call.examples)
+
+    def _reading(self) -> Iterator[Family]:
+        """The families whose cells are kept in other forms."""
+        under_way = Scalar(
+            "privet_requests_under_way", "gauge", "Requests being answered.", ("entrypoint",)
+        )
+        calls = Counter(call.entrypoint for call in self.under_way.copy())
+        for entrypoint in get_args(Entrypoint):
+            under_way.add((entrypoint,), calls[entrypoint])
+        yield under_way
+        responses = Scalar(
+            "privet_http_responses_total",
+            "counter",
+            "HTTP responses by status, those of pages outside the REST API too.",
+            ("status",),
+        )
+        for status, count in self._http_statuses.copy().items():
+            responses.add((str(status),), count)
+        yield responses
 
     def _counted_name(self, name: str) -> str:
         """The name under which a request's model is counted: "" for one unknown name too many."""
@@ -279,7 +278,7 @@ class Call:
         self.examples = 0
 
     def __enter__(self) -> Self:
-        self.start = time.perf_counter_ns()
+        self.start = perf_counter_ns()
         self._token = _call_under_way.set(self)
         self._metrics.under_way.add(self)
         return self
@@ -327,7 +326,7 @@ class _ObservedEngine:
         call = _call_under_way.get()
         if call is None:
             return self._engine.run(signature_name, inputs, output_filter)
-        start = time.perf_counter_ns()
+        start = perf_counter_ns()
         outputs = self._engine.run(signature_name, inputs, output_filter)
         elapsed = _microseconds_since(start)
         call.runs.append((self._model_name, self._version, signature_name, elapsed))
@@ -339,6 +338,21 @@ class _ObservedEngine:
         self._engine.close()
 
 
+def _availability(statuses: Mapping[str, Iterable[VersionStatus]]) -> Family:
+    """Which versions answer."""
+    available = Scalar(
+        "privet_model_version_available",
+        "gauge",
+        "Whether a version is AVAILABLE.",
+        ("model_name", "version"),
+    )
+    for name, versions in statuses.items():
+        for status in versions:
+            values = (name, str(status.version))
+            available.add(values, int(status.state == State.AVAILABLE))
+    return available
+
+
 def _microseconds_since(start: int) -> int:
     """The time since a value of `time.perf_counter_ns`."""
-    return (time.perf_counter_ns() - start) // 1000
+    return (perf_counter_ns() - start) // 1000
