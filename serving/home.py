@@ -12,7 +12,7 @@ from privet.components.shared.signatures import SERVING_DEFAULT
 from privet.serving import inference
 from privet.serving.engine import Engine, Signature, TensorSpec
 from privet.serving.json_tensor import INTEGER_TYPES
-from privet.serving.models import ModelRequest, Models
+from privet.serving.models import Models
 from privet.serving.status import RequestError
 
 # TensorFlow's types that TF Serving reads from JSON.
@@ -86,18 +86,10 @@ def made_up_body(signature: Signature, method: str) -> str | None:
 
 def _describe(models: Models, name: str) -> dict[str, Any]:
     """One model."""
-    versions = []
-    for status in models.statuses(ModelRequest(name)):
-        try:
-            with models.use(ModelRequest(name, version=status.version)) as servable:
-                versions.append(_describe_version(status.version, servable.engine))
-        except RequestError:
-            continue  # not loaded
-    try:
-        with models.use(ModelRequest(name)) as servable:
-            latest = str(servable.version)
-    except RequestError:
-        latest = None
+    versions = [
+        _describe_version(servable.version, servable.engine) for servable in models.servables(name)
+    ]
+    latest = versions[0]["version"] if versions else None
     labels = {label: str(version) for label, version in models.labels(name).items()}
     return {"name": name, "latest": latest, "labels": labels, "versions": versions}
 

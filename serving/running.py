@@ -1,23 +1,20 @@
 """A running server: the models it has loaded, its REST API and its gRPC API, from start to stop."""
 
 import contextlib
-import os
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
 
 from privet.components.shared.errors import ServingError
 from privet.serving import ports
 from privet.serving.config import ServerConfig
-from privet.serving.engine import Engine, load_engine
+from privet.serving.loading import serve_models
 from privet.serving.metrics import Metrics
 from privet.serving.models import Models
 from privet.serving.monitoring import read_metrics_path
 from privet.serving.tls import read_tls
 from privet.serving.tokens import read_token
-from privet.serving.versions import ModelVersions, RetryPolicy, Servable
 
 if TYPE_CHECKING:
     from privet.serving.grpc_service import GrpcServer
@@ -34,11 +31,11 @@ class RunningServer:
 
         Args:
           config: what to serve, and where.
-          announce: told, in a line each, when another version serves or one fails to load.
+          announce: told, in a line each, when other versions or models serve, or fail to.
 
         Raises:
-          ConfigError: the token, the TLS or the monitoring configuration cannot be read.
-          ServingError: a port is in use, or no version can be loaded.
+          ConfigError: a file that a flag names cannot be read, or is wrong.
+          ServingError: a port is in use, or a model has no version that can be loaded.
         """
         self.config = config
         self._rest: RestServer | None = None
@@ -55,10 +52,8 @@ class RunningServer:
                 stack.callback(rest_socket.close)
             if config.port:
                 ports.check_port(config.host, config.port, "--port")
-            versions = self._versions(metrics, announce)
-            stack.callback(versions.stop)
-            self.servable: Servable = versions.start()
-            models = Models({config.model_name: versions})
+            models = stack.enter_context(serve_models(config, metrics, announce))
+            self.models: Models = models
             stack.callback(self._drain)
             if config.port:
                 from privet.serving import grpc_service  # imports TensorFlow
@@ -82,11 +77,13 @@ class RunningServer:
 
     @property
     def rest_url(self) -> str | None:
-        """The model's REST URL; None if the REST API is off."""
+        """The REST URL of the model, or of all; None if the REST API is off."""
         if not self.config.rest_api_port:
             return None
         address = _address(self.config.host, self.config.rest_api_port)
-        return f"http://{address}/v1/models/{self.config.model_name}"
+        names = self.models.names()
+        name = f"/{quote(names[0], safe='')}" if len(names) == 1 else ""
+        return f"http://{address}/v1/models{name}"
 
     @property
     def grpc_address(self) -> str | None:
@@ -128,46 +125,6 @@ class RunningServer:
             self._grpc.join()
         if self._rest is not None:
             self._rest.join()
-
-    def _versions(self, metrics: Metrics, announce: Callable[[str], None]) -> ModelVersions:
-        """The versions of the model, not started."""
-        config = self.config
-
-        def load(path: Path, version: int) -> Engine:
-            quiet_tensorflow()
-            with metrics.loading(path):
-                engine = load_engine(path, config.prefer_tflite_model)
-            if config.enable_model_warmup:
-                from privet.serving.warmup import warm_up
-
-                try:
-                    metrics.warming_up(path, lambda: warm_up(engine, path, version))
-                except BaseException:
-                    engine.close()
-                    raise
-            return metrics.observe(engine, config.model_name, version)
-
-        assert config.model_base_path is not None  # several models are not served yet
-        return ModelVersions(
-            config.model_name,
-            config.model_base_path,
-            load,
-            poll_seconds=config.file_system_poll_wait_seconds,
-            retry=RetryPolicy(config.max_num_load_retries, config.load_retry_interval_micros / 1e6),
-            announce=announce,
-        )
-
-
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow from filling the log with its start-up notes.
-
-    Only what is about to import TensorFlow calls this; a level that the user set stays.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # google.api_core, about Python's age
-        import tensorflow as tf
-    tf.get_logger().setLevel("ERROR")
 
 
 def _address(host: str, port: int) -> str:

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from privet.serving.config import ServerConfig
+from privet.serving.models import describe
 from privet.serving.running import RunningServer
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT, then lets the requests under way finish.
 
-    Prints one line when ready, and one for each change of version.
+    Prints one line when ready, and one for each change of a version or model.
 
     Args:
       arguments: as parsed with `add_arguments`.
@@ -50,8 +51,8 @@ def serve(arguments: argparse.Namespace) -> int:
       0.
 
     Raises:
-      ConfigError: a flag has no possible value.
-      ServingError: a port is in use, or no version of the model can be loaded.
+      ConfigError: a flag has no possible value, or names a file that has none.
+      ServingError: a port is in use, or a model has no version that can be loaded.
     """
     config = ServerConfig(
         **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ServerConfig)}
@@ -79,12 +80,11 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def _ready_line(server: RunningServer) -> str:
     """What serves where."""
-    places = [place for place in (server.rest_url, _grpc_text(server)) if place]
-    servable = server.servable
-    return (
-        f"Serving {servable.model_name!r} version {servable.version} ({servable.engine.kind}) "
-        f"at {' and '.join(places)}"
-    )
+    places = " and ".join(place for place in (server.rest_url, _grpc_text(server)) if place)
+    serving = [f"{n!r} {describe(server.models.servables(n))}" for n in server.models.names()]
+    if len(serving) == 1:
+        return f"Serving {serving[0]} at {places}"
+    return f"Serving {len(serving)} models at {places}: {', '.join(serving) or 'none yet'}"
 
 
 def _grpc_text(server: RunningServer) -> str | None:

@@ -113,7 +113,8 @@ def test_both_engines_answer_alike(publish: Callable[..., Path], tmp_path: Path)
             prefer_tflite_model=prefer_tflite,
         )
         with RunningServer(config) as server, GrpcClient(str(server.grpc_address)) as grpc:
-            assert server.servable.engine.kind == ("tflite" if prefer_tflite else "savedmodel")
+            (servable,) = server.models.servables("m")
+            assert servable.engine.kind == ("tflite" if prefer_tflite else "savedmodel")
             rest = RestClient("127.0.0.1", config.rest_api_port)
             answers.append(
                 (

@@ -1,7 +1,7 @@
 """Loading, swapping, keeping and dropping versions, with engines that load at once."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,13 @@ import pytest
 
 from privet.components.shared.errors import ServingError
 from privet.serving.engine import Engine
+from privet.serving.model_config import ModelConfig
 from privet.serving.models import ModelRequest, Models
+from privet.serving.retries import RetryPolicy
 from privet.serving.status import Code, RequestError
-from privet.serving.versions import ModelVersions, RetryPolicy, State, find_versions
+from privet.serving.version_directories import find_versions
+from privet.serving.version_policy import All, Latest, Policy, Specific
+from privet.serving.versions import ModelVersions, State
 
 
 class FakeEngine:
@@ -59,12 +63,17 @@ def states(versions: ModelVersions) -> dict[int, str]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., ModelVersions]:
+def make(tmp_path: Path) -> Iterator[Callable[..., ModelVersions]]:
+    made = []
+
     def make_versions(**options: Any) -> ModelVersions:
         options = {"poll_seconds": 0, **options}
-        return ModelVersions("m", tmp_path, options.pop("load", load), **options)
+        made.append(ModelVersions("m", tmp_path, options.pop("load", load), **options))
+        return made[-1]
 
-    return make_versions
+    yield make_versions
+    for versions in made:
+        versions.stop()
 
 
 def serving(versions: ModelVersions) -> int:
@@ -247,6 +256,82 @@ def test_stop_waits_for_nobody_but_ends_what_is_used_later(
     assert states(versions) == {1: "END"}
 
 
+def test_policies_serve_several_versions_and_change_while_serving(
+    tmp_path: Path, make: Callable[..., ModelVersions]
+) -> None:
+    for version in "1234":
+        add(tmp_path, version)
+    lines: list[str] = []
+    versions = make(policy=Latest(2), announce=lines.append)
+    versions.start()
+    assert states(versions) == {4: "AVAILABLE", 3: "AVAILABLE"}
+    assert serving(versions) == 4
+    with versions.use(3) as servable:
+        assert servable.version == 3
+
+    def follow(policy: Policy) -> dict[int, str]:
+        versions.follow(policy)
+        versions.poll()  # its own thread was woken too; they take turns
+        return states(versions)
+
+    assert follow(Specific(frozenset({1, 3}))) == {4: "END", 3: "AVAILABLE", 1: "AVAILABLE"}
+    assert serving(versions) == 3
+    assert set(follow(All()).values()) == {"AVAILABLE"}
+    assert serving(versions) == 4
+    assert lines == [
+        "Model 'm': version 4 no longer serves",
+        "Model 'm': version 1 (savedmodel) serves, beside version 3",
+        "Model 'm': version 4 (savedmodel) serves, beside versions 1 and 3",
+        "Model 'm': version 2 (savedmodel) serves, beside versions 1, 3 and 4",
+    ]
+
+
+def test_start_serves_what_loads_of_several_and_tells_what_does_not(
+    tmp_path: Path, make: Callable[..., ModelVersions]
+) -> None:
+    add(tmp_path, "1")
+    add(tmp_path, "2", bad=True)
+    lines: list[str] = []
+    assert make(policy=All(), announce=lines.append).start().version == 1
+    assert lines == ["Model 'm': version 2 failed to load: it is bad."]
+
+
+def test_specific_versions_that_are_not_there_are_told(
+    tmp_path: Path, make: Callable[..., ModelVersions]
+) -> None:
+    add(tmp_path, "1")
+    with pytest.raises(ServingError, match=r"names, .*9.* found version 1\. Change the policy"):
+        make(policy=Specific(frozenset({9}))).start()
+
+
+def test_stop_during_a_load_serves_nothing_and_closes_what_was_loaded(
+    tmp_path: Path, make: Callable[..., ModelVersions]
+) -> None:
+    add(tmp_path, "1")
+    loading, go_on = threading.Event(), threading.Event()
+    engines = []
+
+    def slow_load(path: Path, version: int) -> Engine:
+        if version == 2:
+            loading.set()
+            assert go_on.wait(10)
+        engines.append(load(path, version))
+        return engines[-1]
+
+    versions = make(load=slow_load, poll_seconds=0.01)
+    versions.start()
+    add(tmp_path, "2")
+    assert loading.wait(10)
+    versions.stop(wait=False)
+    with pytest.raises(RequestError):
+        serving(versions)
+    go_on.set()
+    versions.stop()
+
+    assert [engine.closed for engine in engines] == [True, True]  # type: ignore[attr-defined]
+    assert states(versions) == {2: "END", 1: "END"}
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -268,9 +353,8 @@ def test_unknown_models_versions_and_labels(
     tmp_path: Path, make: Callable[..., ModelVersions]
 ) -> None:
     add(tmp_path, "1")
-    versions = make()
-    versions.start()
-    models = Models({"m": versions})
+    models = Models(lambda _config: make())
+    models.apply([ModelConfig("m", tmp_path)])
     expected = [
         (ModelRequest(""), Code.INVALID_ARGUMENT, "ModelSpec has no name specified."),
         (ModelRequest("n"), Code.NOT_FOUND, "Servable not found for request: Latest(n)"),
