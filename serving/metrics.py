@@ -63,7 +63,7 @@ class Metrics:
         self._http_statuses: Counter[int] = Counter()
         self._lock = threading.Lock()  # guards the cells of all families
         self._served_names: set[str] = set()
-        self._unknown_names: set[str] = {""}
+        self._unknown_names: set[str] = set()
         self._request_count = Scalar(
             ":tensorflow:serving:request_count",
             "counter",

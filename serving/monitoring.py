@@ -7,6 +7,9 @@ from privet.components.shared.errors import ConfigError
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = b"text/plain"
 
+# The server's other pages.
+_TAKEN = frozenset({"/", "/models", "/healthz", "/readyz"})
+
 
 def read_metrics_path(file: Path | None) -> str | None:
     """The path of the metrics page; None if there is to be none.
@@ -26,9 +29,9 @@ def read_metrics_path(file: Path | None) -> str | None:
     if not config.enable:
         return None
     path: str = config.path or DEFAULT_PATH
-    if not path.startswith("/") or path.lower().startswith("/v1/") or "?" in path:
+    if not path.startswith("/") or path.lower().startswith("/v1/") or path in _TAKEN or "?" in path:
         raise ConfigError(
             f"prometheus_config.path={path!r} in {file} cannot be served. Wanted a path that "
-            f"begins with '/', is not under /v1/ and has no '?', such as {DEFAULT_PATH}."
+            f"begins with '/', has no '?' and is no other page's, such as {DEFAULT_PATH}."
         )
     return path
