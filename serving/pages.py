@@ -1,8 +1,9 @@
 """The pages outside TF Serving's API: `/`, `/models` and the metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from privet.serving import home, monitoring
+from privet.serving.front import Page
 from privet.serving.metrics import Metrics
 from privet.serving.models import ModelRequest, Models
 from privet.serving.rest import Response
@@ -15,16 +16,8 @@ MODELS_PATH = "/models"
 _NO_STORE = (b"cache-control", b"no-store")
 
 
-def make_pages(
-    models: Models, metrics: Metrics, metrics_path: str | None
-) -> dict[str, Callable[[], Response]]:
-    """GET path -> what gives the page.
-
-    Args:
-      models: what is served.
-      metrics: what is counted.
-      metrics_path: where the metrics are, such as /monitoring/prometheus/metrics; None for nowhere.
-    """
+def make_open_pages() -> dict[str, Page]:
+    """GET path -> what gives the page, to everyone: it holds nothing of the models by itself."""
     html, policy = home.read_home()
     at_home = Response(
         200,
@@ -37,8 +30,18 @@ def make_pages(
             (b"cache-control", b"no-cache"),
         ),
     )
+    return {HOME_PATH: lambda: at_home}
+
+
+def make_pages(models: Models, metrics: Metrics, metrics_path: str | None) -> dict[str, Page]:
+    """GET path -> what gives the page, to clients that bear the token.
+
+    Args:
+      models: what is served.
+      metrics: what is counted.
+      metrics_path: where the metrics are, such as /monitoring/prometheus/metrics; None for nowhere.
+    """
     pages = {
-        HOME_PATH: lambda: at_home,
         MODELS_PATH: lambda: Response(200, home.write_models(models), headers=(_NO_STORE,)),
     }
     if metrics_path is not None:

@@ -198,13 +198,17 @@ def _servable_headers(version: int, kind: str) -> tuple[tuple[bytes, bytes], ...
 
 def error_response(error: RequestError) -> Response:
     """The response to a request that failed."""
+    return Response(_HTTP_STATUS.get(error.code, 500), error_body(error.message))
+
+
+def error_body(message: str) -> bytes:
+    """The body of every error."""
     writer = PrettyWriter()
     writer.start_object()
     writer.string("error")
-    writer.string(error.message)
+    writer.string(message)
     writer.end_object()
-    body = writer.text().encode("utf-8", "surrogateescape")
-    return Response(_HTTP_STATUS.get(error.code, 500), body)
+    return writer.text().encode("utf-8", "surrogateescape")
 
 
 def _not_found() -> Response:

@@ -70,6 +70,7 @@ class RunningServer:
                     rest_socket,
                     config,
                     pages=pages.make_pages(models, metrics, metrics_path),
+                    open_pages=pages.make_open_pages(),
                     token=token,
                     tls=tls,
                 )

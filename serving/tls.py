@@ -87,7 +87,7 @@ def _nameless_file(content: bytes) -> Iterator[str]:
     other user can open it, and nothing of it stays.
     """
     with (
-        open(os.memfd_create("pem"), "w+b")
+        os.fdopen(os.memfd_create("pem"), "w+b")
         if hasattr(os, "memfd_create")
         else tempfile.TemporaryFile() as file
     ):

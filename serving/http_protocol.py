@@ -1,0 +1,175 @@
+"""uvicorn's HTTP protocol with limits on what a client may send, and on how long it may take.
+
+uvicorn alone waits for ever for a request's head and body, holds a head of any length, and a
+response that nobody fetches. Here one deadline for each connection says until when the client must
+have moved; the server looks through them now and then, which costs a request nothing but to set
+it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from privet.serving.rest import error_body
+
+# Requests that a client may send before the response to an earlier one. uvicorn keeps all.
+_MAXIMUM_AHEAD = 100
+
+_RETRY_AFTER = b"retry-after: 1\r\n"
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What a connection may take.
+
+    Attributes:
+      head_bytes: the length of a request's head: its first line and headers.
+      head_seconds: the time to send a head, from its first byte or the connection's start.
+      body_seconds: the time to send a body.
+      idle_seconds: the time between a response and the next request, and for which a client may
+        not fetch what it asked for.
+      connections: how many there may be.
+    """
+
+    head_bytes: int
+    head_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    connections: int
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, limits: ConnectionLimits, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._limits = limits
+        self._deadline = self.loop.time() + limits.head_seconds
+        self._head_bytes = 0  # of a head that is not complete
+        self._in_body = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Begins; refuses one connection too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._refuse(503, "The server has as many connections as it takes.", _RETRY_AFTER)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what came; what is begun by it runs later."""
+        head_starts = not self._in_body and not self._head_bytes
+        if not self._in_body:
+            self._head_bytes += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self._refuse(400, "Wanted an HTTP/1.1 request; got something else.")
+                return
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
+        elif self._head_bytes and head_starts:
+            self._deadline = min(self._deadline, self.loop.time() + self._limits.head_seconds)
+
+    def on_headers_complete(self) -> None:
+        """Starts the request, unless its head breaks a rule."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _RefusedError
+            return  # data_received gives the head to a new parser, without the upgrade
+        if self._head_bytes > self._limits.head_bytes:  # or a body came with it
+            pairs = sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if len(self.url) + pairs > self._limits.head_bytes:
+                self._refuse_head()
+                raise _RefusedError
+        if len(self.pipeline) >= _MAXIMUM_AHEAD:
+            self._refuse(400, f"Wanted at most {_MAXIMUM_AHEAD} requests ahead of a response.")
+            raise _RefusedError
+        self._head_bytes = 0
+        self._in_body = True
+        self._deadline = self.loop.time() + self._limits.body_seconds
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Ends the request's body."""
+        if not self.parser.should_upgrade():
+            self._in_body = False
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Goes on with the next request; as uvicorn, but without a timer for each response."""
+        self.server_state.total_requests += 1
+        self._deadline = self.loop.time() + self._limits.idle_seconds
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._deadline = self.loop.time() + self._limits.body_seconds
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def pause_writing(self) -> None:
+        """Waits for the client to fetch what was sent."""
+        super().pause_writing()
+        self._deadline = self.loop.time() + self._limits.idle_seconds
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keeps a connection whose client sends no more, as long as it waits for a response."""
+        # asyncio cannot keep one with TLS.
+        waits = self.cycle is not None and not self.cycle.response_complete
+        if not waits or self.cycle.more_body or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def close_if_overdue(self, now: float) -> None:
+        """Ends the connection if the client should have moved by `now` (the loop's time)."""
+        if now < self._deadline:
+            return
+        cycle = self.cycle
+        if self.transport.is_closing() or self.flow.write_paused:
+            self.transport.abort()  # nobody fetches the response
+        elif cycle is None or cycle.response_complete:
+            if self._head_bytes:
+                self._refuse(408, "The request's head took too long.")
+            else:
+                self.transport.close()
+        elif cycle.more_body and not self.pipeline:
+            if not cycle.response_started:
+                self._refuse(408, "The request's body took too long.")
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.transport.close()
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head just parsed, without its wish for another protocol; to a new parser.
+
+        A server may ignore that wish (RFC 9110, section 7.8), and TF Serving does; Java's client
+        sends it (h2c) with every first request. httptools takes the body for the other protocol.
+        """
+        lines = [self.parser.get_method() + b" " + self.url]
+        lines[0] += b" HTTP/" + self.parser.get_http_version().encode()
+        lines += (name + b": " + value for name, value in self.headers if name != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([*lines, b"\r\n"])
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"Wanted a head of at most {self._limits.head_bytes} bytes; got more.")
+
+    def _refuse(self, status: int, message: str, header: bytes = b"") -> None:
+        """Answers for the application, and ends the connection."""
+        if self.transport.is_closing():
+            return
+        body = error_body(message)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self.transport.write(
+            STATUS_LINE[status] + head + header + b"connection: close\r\n\r\n" + body
+        )
+        self.transport.close()
+
+
+class _RefusedError(Exception):
+    """Stops the parser."""
