@@ -1,7 +1,8 @@
 """The server's ASGI application: what stands between the HTTP server and TF Serving's REST API.
 
 In this order: pages that are open to all, the token, other pages, the limit on requests under way,
-the body within its limit. What a client has to wait for, or takes its time to send, `http_protocol` limits.
+the body within its limit. What a client has to wait for, or takes its time to send, `http_protocol`
+limits.
 """
 
 import asyncio

@@ -190,7 +190,11 @@ function fillSignatures() {
 }
 
 function fillMethods() {
-  fill(at("method"), Object.keys(chosenSignature().bodies).map((method) => [method, method]));
+  const signature = chosenSignature();
+  const isOther = at("method").dataset.for !== signature.name;
+  at("method").dataset.for = signature.name;
+  if (isOther) at("method").replaceChildren(); // then its most telling method is chosen, the first
+  fill(at("method"), Object.keys(signature.bodies).map((method) => [method, method]));
   fillBody();
 }
 
@@ -249,6 +253,7 @@ at("refresh").addEventListener("click", load);
 at("key").addEventListener("submit", (event) => {
   event.preventDefault();
   token = at("token").value.trim();
+  at("token").value = "";
   load();
 });
 at("model").addEventListener("change", fillVersions);
