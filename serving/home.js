@@ -93,7 +93,7 @@ function modelSection(model, index) {
   return make("section", { "aria-labelledby": id },
     make("div", { class: "row" },
       make("h2", { id }, model.name),
-      make("span", { class: `pill ${ready ? "good" : "bad"}` }, ready ? "serves" : "not available")),
+      make("span", { class: `pill ${ready ? "good" : "bad"}` }, ready ? "serves" : "no version")),
     make("div", { class: "card" },
       versionTable(model),
       make("div", { class: "url" }, make("code", {}, url), copyButton(url)),
@@ -105,28 +105,25 @@ function table(caption, titles, rows) {
   const lines = rows.map(([first, ...others]) => make("tr", {},
     make("th", { scope: "row" }, ...first),
     ...others.map((cell) => make("td", {}, ...cell))));
-  const whole = make("table", {}, make("caption", {}, caption),
-    make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines));
-  return make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": caption }, whole);
+  const frame = { class: "frame", tabindex: "0", role: "region", "aria-label": caption };
+  return make("div", frame, make("table", {}, make("caption", {}, caption),
+    make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines)));
 }
 
 function versionTable(model) {
-  const hasLabels = Object.keys(model.labels).length > 0;
   const rows = model.versions.map((version) => {
     const labels = Object.entries(model.labels)
       .filter(([, number]) => number === version.version).map(([label]) => label);
-    const latest = version.version === model.latest ? [" ", make("span", { class: "quiet" }, "latest")] : [];
+    const names = version.version === model.latest ? ["latest", ...labels] : labels;
     const message = version.status.error_message;
     return [
-      [version.version, ...latest],
+      [version.version, " ", make("span", { class: "quiet" }, names.join(", "))],
       [make("span", { class: `pill ${message ? "bad" : STATE_KIND[version.state] ?? ""}` },
         version.state), ...(message ? [make("div", { class: "quiet" }, message)] : [])],
       [version.engine ?? "–"],
-      ...(hasLabels ? [[labels.join(", ") || "–"]] : []),
     ];
   });
-  const titles = ["Version", "State", "Engine", ...(hasLabels ? ["Labels"] : [])];
-  return table(`Versions of ${model.name}`, titles, rows);
+  return table(`Versions of ${model.name}`, ["Version", "State", "Engine"], rows);
 }
 
 function tensorList(title, tensors) {
@@ -139,12 +136,13 @@ function tensorList(title, tensors) {
   return make("div", {}, make("dt", {}, title), ...lines);
 }
 
-function signatureList(version) {
+function signatureList(version, index) {
   const parts = version.signatures.map(({ name }) => make("div", { class: "signature" },
-    make("h4", {}, make("code", {}, name)),
+    make("h3", {}, make("code", {}, name)),
     make("dl", {}, tensorList("Inputs", version.tensors[name].inputs),
       tensorList("Outputs", version.tensors[name].outputs))));
-  return make("div", { class: "gap" }, make("h3", {}, `Signatures of version ${version.version}`), ...parts);
+  return make("details", index === 0 ? { open: "" } : {},
+    make("summary", {}, `Signatures of version ${version.version}`), ...parts);
 }
 
 // The form. A choice that is still there after a refresh stays; so does a body that was edited.
@@ -205,15 +203,15 @@ const HINTS = {
 };
 
 function fillBody() {
-  const [path, method] = [`${modelPath(at("model").value)}${at("version").value}`, at("method").value];
-  at("url").value = whole(`${path}:${method}`);
+  const method = at("method").value;
+  at("url").value = whole(`${modelPath(at("model").value)}${at("version").value}:${method}`);
   const made = chosenSignature().bodies[method];
   const edited = at("body").value !== (at("body").dataset.made ?? "");
   if (!edited || at("body").dataset.for !== at("signature").value + method) {
     at("body").value = at("body").dataset.made = made ?? "";
     at("body").dataset.for = at("signature").value + method;
   }
-  const hint = made === null ? "No body is made up for tensors as large, or of such a type: paste one."
+  const hint = made === null ? "Too large, or of a type that JSON has not, to be made up: paste one."
     : HINTS[method];
   at("hint").textContent = hint;
   at("hint").hidden = !hint;
@@ -228,7 +226,8 @@ async function send(event) {
     const text = await response.text();
     const took = (performance.now() - start).toFixed(1);
     const kind = response.ok ? "good" : "bad";
-    showResult(kind, `${response.status} ${response.statusText}`.trim(), `${took} ms, as seen from here`, text);
+    const outcome = `${response.status} ${response.statusText}`.trim();
+    showResult(kind, outcome, `${took} ms, as seen from here`, text);
   } catch (error) {
     showResult("bad", "No answer", "", String(error.message));
   }

@@ -256,8 +256,8 @@ def test_versions_signatures_and_labels_are_shown(tab: Tab) -> None:
     rows = "[...document.querySelectorAll('#models section:first-child tbody tr')]"
     cells = f"{rows}.map(row => [...row.children].map(cell => cell.textContent))"
     assert tab.evaluate(cells) == [
-        ["2 latest", "AVAILABLE", "savedmodel", "–"],
-        ["1", "AVAILABLE", "savedmodel", "stable"],
+        ["2 latest", "AVAILABLE", "savedmodel"],
+        ["1 stable", "AVAILABLE", "savedmodel"],
     ]
     shown = tab.evaluate("document.querySelector('#models .signature').textContent")
     assert shown == "serving_defaultInputsx float [-1]Outputsy float [-1]"
