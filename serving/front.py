@@ -26,6 +26,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+AnswerNow = Callable[[Scope, bytes], Response | None]
 Page = Callable[[], Response]
 
 # A request that answered within this many seconds last time, with no more bytes than these, runs
@@ -83,6 +84,7 @@ class Front:
         self._token = token
         self._timeout_seconds = config.rest_api_timeout_in_ms / 1000
         self._max_body_bytes = config.max_body_bytes
+        self._inline_bytes = min(_INLINE_BYTES, config.max_body_bytes)
         self._max_under_way = config.max_concurrent_requests
         self._under_way = 0
         self._draining = False
@@ -104,6 +106,21 @@ class Front:
     def drain(self) -> None:
         """Makes /readyz answer 503 from now on: the server is about to stop."""
         self._draining = True
+
+    def answer_now(self, scope: Scope, body: bytes) -> Response | None:
+        """Answers a request that is known to be short, whose body has come; None for all others.
+
+        What asyncio and ASGI cost for such a request is as much as its answer.
+        """
+        method, path = scope["method"], scope["raw_path"].decode("latin-1")
+        if path not in self._seconds_by_path:
+            return None
+        headers = dict(scope["headers"])
+        if not self._runs_inline(method, path, headers, body):
+            return None
+        if self._early_response(method, path, headers) is not None:
+            return None
+        return self._complete(path, self._respond(method, path, headers, body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request (ASGI 3)."""
@@ -179,7 +196,7 @@ class Front:
             method == "POST"
             and known is not None
             and known < _INLINE_SECONDS
-            and len(body) <= _INLINE_BYTES
+            and len(body) <= self._inline_bytes
             and b"content-encoding" not in headers  # a few bytes may unpack to many
         )
 
@@ -218,7 +235,7 @@ class Front:
 
     async def _send(self, path: str, response: Response, send: Send) -> None:
         """Sends a response."""
-        await send(self._head(path, response))
+        await send(_head(self._complete(path, response)))
         await send({"type": "http.response.body", "body": response.body})
 
     async def _send_early(
@@ -232,7 +249,7 @@ class Front:
             await self._send(path, response, send)
             return
         closing = response._replace(headers=(*response.headers, (b"connection", b"close")))
-        await send(self._head(path, closing))
+        await send(_head(self._complete(path, closing)))
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
         discarded = 0
         with contextlib.suppress(TimeoutError):
@@ -244,15 +261,12 @@ class Front:
                     discarded += len(message["body"])
         await send({"type": "http.response.body", "body": b""})
 
-    def _head(self, path: str, response: Response) -> Message:
-        """The message that starts a response."""
+    def _complete(self, path: str, response: Response) -> Response:
+        """The response with the headers that its path wants; counted, since it is about to go."""
         self._count_response(response.status)
-        headers = [(b"content-length", b"%d" % len(response.body)), *response.headers]
-        if response.content_type is not None:
-            headers.append((b"content-type", response.content_type))
         if self._cors and _is_of_api(path):
-            headers += self._cors
-        return {"type": "http.response.start", "status": response.status, "headers": headers}
+            return response._replace(headers=response.headers + self._cors)
+        return response
 
     def _readiness(self) -> Response:
         """Whether requests should be sent here."""
@@ -265,6 +279,14 @@ class Front:
 
 class _DisconnectedError(Exception):
     """The client went away."""
+
+
+def _head(response: Response) -> Message:
+    """The message that starts a response."""
+    headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+    if response.content_type is not None:
+        headers.append((b"content-type", response.content_type))
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
 def _is_of_api(path: str) -> bool:

@@ -7,12 +7,18 @@ it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from privet.serving.rest import error_body
+from privet.serving.front import AnswerNow, Scope
+from privet.serving.rest import Response, error_body
 
 # Requests that a client may send before the response to an earlier one. uvicorn keeps all.
 _MAXIMUM_AHEAD = 100
@@ -43,9 +49,26 @@ class ConnectionLimits:
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, limits: ConnectionLimits, **settings: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        limits: ConnectionLimits,
+        answer_now: AnswerNow,
+        **settings: Any,
+    ) -> None:
+        """Takes a connection.
+
+        Args:
+          limits: what it may take.
+          answer_now: asked for the response to each request that came whole, before the
+            application is; None if it has none.
+          args, settings: uvicorn's own.
+        """
         super().__init__(*args, **settings)
         self._limits = limits
+        self._answer_now = answer_now
+        self._parsing = False
+        self._starting: tuple[RequestResponseCycle, Any] | None = None  # found while parsing
         self._deadline = self.loop.time() + limits.head_seconds
         self._head_bytes = 0  # of a head that is not complete
         self._in_body = False
@@ -61,6 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
         head_starts = not self._in_body and not self._head_bytes
         if not self._in_body:
             self._head_bytes += len(data)
+        self._parsing = True
         while data:
             try:
                 self.parser.feed_data(data)
@@ -70,6 +94,11 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self._refuse(400, "Wanted an HTTP/1.1 request; got something else.")
                 return
+        self._parsing = False
+        if self._starting is not None:
+            cycle, application = self._starting
+            self._starting = None
+            self._start_asgi_task(cycle, application)
         if self._head_bytes > self._limits.head_bytes:
             self._refuse_head()
         elif self._head_bytes and head_starts:
@@ -93,6 +122,38 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._deadline = self.loop.time() + self._limits.body_seconds
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Answers at once what can be, else starts the application; not before all is parsed."""
+        if self._parsing:
+            self._starting = cycle, app
+            return
+        if not cycle.more_body and not self.flow.write_paused:
+            response = self._answer_now(cast(Scope, cycle.scope), bytes(cycle.body))
+            if response is not None:
+                self._write(cycle, response)
+                return
+        super()._start_asgi_task(cycle, app)
+
+    def _write(self, cycle: RequestResponseCycle, response: Response) -> None:
+        """Sends a response in one piece."""
+        date = [name + b": " + value + b"\r\n" for name, value in cycle.default_headers]
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(
+            b"".join(
+                (
+                    STATUS_LINE[response.status],
+                    *date,
+                    _header_lines(response.content_type, response.headers),
+                    b"" if cycle.keep_alive else b"connection: close\r\n",
+                    b"content-length: %d\r\n\r\n" % len(response.body),
+                    response.body,
+                )
+            )
+        )
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_message_complete(self) -> None:
         """Ends the request's body."""
@@ -118,9 +179,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps a connection whose client sends no more, as long as it waits for a response."""
-        # asyncio cannot keep one with TLS.
-        waits = self.cycle is not None and not self.cycle.response_complete
-        if not waits or self.cycle.more_body or self.scheme == "https":
+        waits = self.cycle is not None and not self.cycle.response_started
+        if not waits or self.cycle.more_body or self.scheme == "https":  # TLS cannot be half-closed
             return False
         self.cycle.keep_alive = False
         return True
@@ -169,6 +229,13 @@ class LimitedProtocol(HttpToolsProtocol):
             STATUS_LINE[status] + head + header + b"connection: close\r\n\r\n" + body
         )
         self.transport.close()
+
+
+@lru_cache(maxsize=256)
+def _header_lines(content_type: bytes | None, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Headers that many responses share, as they are sent."""
+    pairs = headers if content_type is None else ((b"content-type", content_type), *headers)
+    return b"".join(name + b": " + value + b"\r\n" for name, value in pairs)
 
 
 class _RefusedError(Exception):

@@ -8,7 +8,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
@@ -17,11 +17,11 @@ import uvicorn
 from privet.components.shared.errors import ServingError
 from privet.serving.access_log import logged
 from privet.serving.config import ServerConfig
-from privet.serving.front import Application, Front, Page
+from privet.serving.front import AnswerNow, Application, Front, Page, Scope
 from privet.serving.http_protocol import ConnectionLimits, LimitedProtocol
 from privet.serving.metrics import Metrics
 from privet.serving.models import Models
-from privet.serving.rest import RestApi
+from privet.serving.rest import Response, RestApi
 from privet.serving.tls import TlsConfig, server_context
 
 _HEAD_BYTES = 64 * 1024
@@ -73,8 +73,9 @@ class RestServer:
             count_response=metrics.responded,
         )
         application: Application = self._front
+        answer_now: AnswerNow = self._front.answer_now
         if config.access_log:
-            application = logged(application, _write_line)
+            application, answer_now = logged(application, _write_line), _answer_nothing
         self._server = _Server(
             uvicorn.Config(
                 application,
@@ -89,7 +90,10 @@ class RestServer:
             ),
             listener,
             server_context(tls) if tls is not None else None,
-            _connection_limits(config),
+            functools.partial(
+                LimitedProtocol, limits=_connection_limits(config), answer_now=answer_now
+            ),
+            config.header_timeout_seconds,
         )
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
         self._thread.start()
@@ -124,13 +128,15 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         listener: socket.socket,
         context: ssl.SSLContext | None,
-        limits: ConnectionLimits,
+        protocol: Callable[..., LimitedProtocol],
+        handshake_seconds: float,
     ) -> None:
         super().__init__(config)
         self.started_or_ended = threading.Event()
         self._listener = listener
         self._context = context
-        self._limits = limits
+        self._protocol = protocol
+        self._handshake_seconds = handshake_seconds
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -141,17 +147,16 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; it would limit neither a connection nor the time of a TLS handshake."""
         make_protocol = functools.partial(
-            LimitedProtocol,
+            self._protocol,
             config=self.config,
             server_state=self.server_state,
             app_state={},
-            limits=self._limits,
         )
         server = await asyncio.get_running_loop().create_server(
             make_protocol,
             sock=self._listener,
             ssl=self._context,
-            ssl_handshake_timeout=self._limits.head_seconds if self._context else None,
+            ssl_handshake_timeout=self._handshake_seconds if self._context else None,
             backlog=self.config.backlog,
         )
         self.servers = [server]
@@ -181,6 +186,11 @@ def _connection_limits(config: ServerConfig) -> ConnectionLimits:
         idle_seconds=_IDLE_SECONDS,
         connections=connections,
     )
+
+
+def _answer_nothing(_scope: Scope, _body: bytes) -> Response | None:
+    """Leaves every request to the application, which logs it."""
+    return None
 
 
 def _write_line(line: str) -> None:

@@ -82,9 +82,10 @@ class RunningServer:
         if not self.config.rest_api_port:
             return None
         address = _address(self.config.host, self.config.rest_api_port)
+        scheme = "https" if self.config.ssl_config_file else "http"
         names = self.models.names()
         name = f"/{quote(names[0], safe='')}" if len(names) == 1 else ""
-        return f"http://{address}/v1/models{name}"
+        return f"{scheme}://{address}/v1/models{name}"
 
     @property
     def grpc_address(self) -> str | None:

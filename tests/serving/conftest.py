@@ -1,12 +1,15 @@
 """What the serving tests share: small real models, and a server over them on loopback."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -147,3 +150,69 @@ def server(
             rest_port=config.rest_api_port,
             grpc_address=running.grpc_address,
         )
+
+
+class EchoModels:
+    """Model `m`, version 7, without TensorFlow: answers its input `x` while `gate` is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)  # released by each request that reaches the model
+        self.ready = True
+
+    kind = "echo"
+    signature_defs: Mapping[str, Any] = {}
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        from privet.serving.engine import Signature, TensorSpec
+
+        spec = TensorSpec("x", "float", np.float32, (-1,))
+        return {"serving_default": Signature("serving_default", "", {"x": spec}, {"x": spec})}
+
+    def run(self, _name: str, inputs: Mapping[str, Any], _filter: Any = ()) -> dict[str, Any]:
+        self.entered.release()
+        assert self.gate.wait(20)
+        return dict(inputs)
+
+    @contextlib.contextmanager
+    def use(self, _request: Any) -> Iterator[Any]:
+        from privet.serving.versions import Servable
+
+        yield Servable("m", 7, self)  # type: ignore[arg-type]
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+
+@pytest.fixture
+def start_rest() -> Iterator[Callable[..., SimpleNamespace]]:
+    """Starts the REST server alone, over `EchoModels`; its arguments are ServerConfig's."""
+    from privet.serving.config import ServerConfig
+    from privet.serving.ports import claim_port
+    from privet.serving.rest_server import RestServer
+
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            *, token: bytes | None = None, tls: Any = None, pages: Any = None, **settings: Any
+        ) -> SimpleNamespace:
+            models = EchoModels()
+            listener = stack.enter_context(claim_port("127.0.0.1", 0, "--rest_api_port"))
+            config = ServerConfig(Path("unused"), **{"drain_seconds": 5, **settings})
+            rest = RestServer(
+                models,  # type: ignore[arg-type]
+                listener,
+                config,
+                pages=pages or {},
+                token=token,
+                tls=tls,
+            )
+            port = listener.getsockname()[1]
+            stack.callback(rest.join)
+            stack.callback(rest.ask_to_stop)
+            stack.callback(models.gate.set)
+            return SimpleNamespace(models=models, rest=rest, rest_port=port)
+
+        yield start
