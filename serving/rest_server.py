@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import cast
 
 import uvicorn
@@ -37,12 +38,12 @@ class RestServer:
     def __init__(
         self,
         models: Models,
-        metrics: Metrics,
         listener: socket.socket,
         config: ServerConfig,
         *,
         pages: Mapping[str, Page],
-        open_pages: Mapping[str, Page],
+        open_pages: Mapping[str, Page] = MappingProxyType({}),
+        metrics: Metrics | None = None,
         token: bytes | None = None,
         tls: TlsConfig | None = None,
     ) -> None:
@@ -50,17 +51,18 @@ class RestServer:
 
         Args:
           models: what the API serves.
-          metrics: where requests are counted.
           listener: a bound socket.
           config: the limits.
           pages: GET path -> what gives its page; for paths outside /v1/.
           open_pages: the same, for pages that are given without the token.
+          metrics: where requests are counted; None for nowhere.
           token: what every request must bear; None for nothing.
           tls: the key and certificates; None for plain HTTP.
 
         Raises:
           ServingError: it ended at once.
         """
+        metrics = metrics or Metrics()
         self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
         self._front = Front(
             RestApi(models, metrics),

@@ -66,11 +66,11 @@ class RunningServer:
 
                 self._rest = rest_server.RestServer(
                     models,
-                    metrics,
                     rest_socket,
                     config,
                     pages=pages.make_pages(models, metrics, metrics_path),
                     open_pages=pages.make_open_pages(),
+                    metrics=metrics,
                     token=token,
                     tls=tls,
                 )
