@@ -58,7 +58,13 @@ _call_under_way: ContextVar["Call | None"] = ContextVar("call_under_way", defaul
 class Metrics:
     """A server's counters, from its start to its end. Any number of threads may use them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_read: bool = True) -> None:
+        """Starts to count.
+
+        Args:
+          is_read: whether there is a page to read it; if not, requests are not counted.
+        """
+        self._uncounted = None if is_read else _UncountedCall(self, "REST", "", "")
         self.under_way: set[Call] = set()  # its operations are atomic
         self._http_statuses: Counter[int] = Counter()
         self._lock = threading.Lock()  # guards the cells of all families
@@ -160,10 +166,12 @@ class Metrics:
           api: `predict`, `Predict` and so on; "" for REST requests that run no model.
           model_name: the model that the request names; "" until it is known.
         """
-        return Call(self, entrypoint, api, model_name)
+        return self._uncounted or Call(self, entrypoint, api, model_name)
 
     def observe(self, engine: Engine, model_name: str, version: int) -> Engine:
         """A loaded model whose runs are counted."""
+        if self._uncounted is not None:
+            return engine
         with self._lock:
             self._served_names.add(model_name)
         return _ObservedEngine(engine, model_name, str(version))
@@ -297,25 +305,32 @@ class Call:
         self._metrics.ended(self, status)
 
 
+class _UncountedCall(Call):
+    """Stands for every request where nobody reads the metrics."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+
 class _ObservedEngine:
     """An engine that tells the call under way what it ran; outside of one it tells nobody."""
 
     def __init__(self, engine: Engine, model_name: str, version: str) -> None:
+        self.kind = engine.kind
+        self.signatures: Mapping[str, Signature] = engine.signatures
         self._engine = engine
+        self._run = engine.run
         self._model_name = model_name
         self._version = version
 
     @property
-    def kind(self) -> str:
-        return self._engine.kind
-
-    @property
     def signature_defs(self) -> Mapping[str, "SignatureDef"]:
         return self._engine.signature_defs
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._engine.signatures
 
     def run(
         self,
@@ -325,9 +340,9 @@ class _ObservedEngine:
     ) -> dict[str, np.ndarray]:
         call = _call_under_way.get()
         if call is None:
-            return self._engine.run(signature_name, inputs, output_filter)
+            return self._run(signature_name, inputs, output_filter)
         start = perf_counter_ns()
-        outputs = self._engine.run(signature_name, inputs, output_filter)
+        outputs = self._run(signature_name, inputs, output_filter)
         elapsed = _microseconds_since(start)
         call.runs.append((self._model_name, self._version, signature_name, elapsed))
         if call.api in _EXAMPLE_APIS:

@@ -61,7 +61,7 @@ class RestApi:
 
     def __init__(self, models: Models, metrics: Metrics | None = None) -> None:
         self._models = models
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics or Metrics(is_read=False)
 
     def respond(self, method: str, path: str, body: bytes) -> Response:
         """Answers one request.

@@ -62,7 +62,7 @@ class RestServer:
         Raises:
           ServingError: it ended at once.
         """
-        metrics = metrics or Metrics()
+        metrics = metrics or Metrics(is_read=False)
         self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
         self._front = Front(
             RestApi(models, metrics),

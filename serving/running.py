@@ -41,8 +41,8 @@ class RunningServer:
         self._rest: RestServer | None = None
         self._grpc: GrpcServer | None = None
         token = read_token(config.auth_token_file) if config.auth_token_file else None
-        metrics = Metrics()
         metrics_path = read_metrics_path(config.monitoring_config_file)
+        metrics = Metrics(is_read=metrics_path is not None)
         tls = read_tls(config.ssl_config_file) if config.ssl_config_file else None
         with contextlib.ExitStack() as stack:
             # Ports first: a port in use should not take as long to tell as TensorFlow to load.

@@ -251,7 +251,8 @@ def test_path_that_cannot_be_served_is_refused(tmp_path: Path, path: str) -> Non
 
 def test_made_up_names_do_not_grow_the_page_without_limit() -> None:
     metrics = Metrics()
-    metrics.observe(SimpleNamespace(), "served", 1)
+    engine: Any = SimpleNamespace(kind="none", signatures={}, run=None)
+    metrics.observe(engine, "served", 1)
     names = [*(f"made-up-{i}" for i in range(500)), "long" * 100, "served"]
     for name in names:
         with pytest.raises(RequestError), metrics.call("REST", "predict", name):
@@ -286,6 +287,13 @@ def test_version_that_does_not_load_counts_as_failed() -> None:
         1 / 0  # noqa: B018
     attempts = of(text_of(metrics)[1], ":tensorflow:cc:saved_model:load_attempt_count")
     assert attempts == {("/m/1", "fail"): 1}
+
+
+def test_nothing_is_counted_where_nobody_reads() -> None:
+    metrics = Metrics(is_read=False)
+    with metrics.call("REST", "predict", "m") as call:
+        call.model_name = "n"
+    assert of(text_of(metrics)[1], f"{PREFIX}request_count") == {}
 
 
 def test_no_count_is_lost_between_threads() -> None:
