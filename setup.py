@@ -36,6 +36,7 @@ setup(
         "privet.components.report": ["*.html.jinja", "*.css", "*.js"],
         "privet.components.select": ["*.md.jinja"],
         "privet.pipeline": ["py.typed", "*.html.jinja"],
+        "privet.serving": ["py.typed", "*.html", "*.css", "*.js"],
     },
     entry_points={"console_scripts": ["privet = privet.pipeline.cli:main"]},
     extras_require={

@@ -1,7 +1,8 @@
 """The server's ASGI application: what stands between the HTTP server and TF Serving's REST API.
 
-In this order: health pages, the token, other pages, the limit on requests under way, the body
-within its limit. What a client has to wait for, or takes its time to send, `http_protocol` limits.
+In this order: pages that are open to all, the token, other pages, the limit on requests under way,
+the body within its limit. What a client has to wait for, or takes its time to send, `http_protocol`
+limits.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 from privet.serving import gzip_bodies, tokens
@@ -55,7 +57,9 @@ class Front:
         *,
         is_ready: Callable[[], bool],
         pages: Mapping[str, Page],
+        open_pages: Mapping[str, Page] = MappingProxyType({}),
         token: bytes | None = None,
+        count_response: Callable[[int], None] = lambda _status: None,
     ) -> None:
         """Serves `api`.
 
@@ -65,13 +69,20 @@ class Front:
           config: the limits.
           is_ready: whether every model can answer.
           pages: GET path -> what gives its page; for paths outside /v1/.
+          open_pages: the same, for pages that are given without the token.
           token: what every request must bear, health pages excepted; None for nothing.
+          count_response: told the status of each response.
         """
         self._api = api
         self._pool = pool
         self._is_ready = is_ready
-        self._health: Mapping[str, Page] = {"/healthz": _health, "/readyz": self._readiness}
+        self._open_pages: Mapping[str, Page] = {
+            "/healthz": _health,
+            "/readyz": self._readiness,
+            **open_pages,
+        }
         self._pages = pages
+        self._count_response = count_response
         self._token = token
         self._timeout_seconds = config.rest_api_timeout_in_ms / 1000
         self._max_body_bytes = config.max_body_bytes
@@ -143,8 +154,8 @@ class Front:
     def _early_response(self, method: str, path: str, headers: Headers) -> Response | None:
         """The response to a request whose body is of no interest; None where it has to be read."""
         page_wanted = method in ("GET", "HEAD")
-        if page_wanted and path in self._health:
-            return self._health[path]()
+        if page_wanted and path in self._open_pages:
+            return self._open_pages[path]()
         if method == "OPTIONS" and _is_of_api(path):
             # Browsers ask so before the real request, and without its token.
             allowed = re.search(rb"https?://", headers.get(b"origin", b""))
@@ -255,7 +266,8 @@ class Front:
         await send({"type": "http.response.body", "body": b""})
 
     def _complete(self, path: str, response: Response) -> Response:
-        """The response with the headers that its path wants."""
+        """The response with the headers that its path wants; counted, since it is about to go."""
+        self._count_response(response.status)
         if self._cors and _is_of_api(path):
             return response._replace(headers=response.headers + self._cors)
         return response

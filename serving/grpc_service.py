@@ -19,6 +19,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from privet.components.shared.errors import ServingError
 from privet.serving import protos
+from privet.serving.metrics import Call, Metrics
 from privet.serving.models import ModelRequest, Models
 from privet.serving.status import Code, RequestError, invalid_argument
 
@@ -37,23 +38,29 @@ _log = logging.getLogger(__name__)
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Inference and metadata."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, metrics: Metrics) -> None:
         self._models = models
+        self._metrics = metrics
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        return _answer(context, self._run, request, protos.predict)
+        call = self._metrics.call("GRPC", "Predict", request.model_spec.name)
+        return _answer(context, call, self._run, request, protos.predict)
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        return _answer(context, self._run, request, protos.classify)
+        call = self._metrics.call("GRPC", "Classify", request.model_spec.name)
+        return _answer(context, call, self._run, request, protos.classify)
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        return _answer(context, self._run, request, protos.regress)
+        call = self._metrics.call("GRPC", "Regress", request.model_spec.name)
+        return _answer(context, call, self._run, request, protos.regress)
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        return _answer(context, self._multi_inference, request)
+        call = self._metrics.call("GRPC", "MultiInference")
+        return _answer(context, call, self._multi_inference, request)
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        return _answer(context, self._metadata, request)
+        call = self._metrics.call("GRPC", "GetModelMetadata")
+        return _answer(context, call, self._metadata, request)
 
     def _run(self, request: Any, function: Callable[..., Any]) -> Any:
         """Answers a request of one model."""
@@ -85,16 +92,19 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """The states of versions."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, metrics: Metrics) -> None:
         self._models = models
+        self._metrics = metrics
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        return _answer(context, self._status, request)
+        call = self._metrics.call("GRPC", "GetModelStatus")
+        return _answer(context, call, self._status, request)
 
     def HandleReloadConfigRequest(  # noqa: N802
         self, request: Any, context: grpc.ServicerContext
     ) -> Any:
-        return _answer(context, self._reload, request)
+        call = self._metrics.call("GRPC", "HandleReloadConfigRequest")
+        return _answer(context, call, self._reload, request)
 
     def _status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
         if not request.HasField("model_spec"):
@@ -119,7 +129,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 class GrpcServer:
     """The gRPC API on a port, from its start to its end."""
 
-    def __init__(self, models: Models, host: str, port: int, maximum_threads: int) -> None:
+    def __init__(
+        self, models: Models, metrics: Metrics, host: str, port: int, maximum_threads: int
+    ) -> None:
         """Starts to serve.
 
         Raises:
@@ -128,10 +140,10 @@ class GrpcServer:
         self._pool = ThreadPoolExecutor(maximum_threads, thread_name_prefix="grpc")
         self._server = grpc.server(self._pool, options=_OPTIONS)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(models), self._server
+            PredictionService(models, metrics), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(models), self._server
+            ModelService(models, metrics), self._server
         )
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -158,10 +170,13 @@ class GrpcServer:
         self._pool.shutdown(cancel_futures=True)  # grpcio leaves the threads to its caller
 
 
-def _answer(context: grpc.ServicerContext, function: Callable[..., Any], *arguments: Any) -> Any:
+def _answer(
+    context: grpc.ServicerContext, call: Call, function: Callable[..., Any], *arguments: Any
+) -> Any:
     """Calls `function`, and turns its error into the call's status."""
     try:
-        return function(*arguments)
+        with call:
+            return function(*arguments)
     except RequestError as error:
         code, message = error.code, error.message
     except Exception as error:

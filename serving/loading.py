@@ -14,6 +14,7 @@ from privet.serving.config import ServerConfig
 from privet.serving.config_file import ConfigFile
 from privet.serving.engine import Engine, load_engine
 from privet.serving.installed import has_tensorflow
+from privet.serving.metrics import Metrics
 from privet.serving.model_config import TFLITE, ModelConfig
 from privet.serving.models import Models
 from privet.serving.retries import RetryPolicy
@@ -27,18 +28,21 @@ _QUIETING = threading.Lock()
 
 
 @contextlib.contextmanager
-def serve_models(config: ServerConfig, announce: Callable[[str], None]) -> Iterator[Models]:
+def serve_models(
+    config: ServerConfig, metrics: Metrics, announce: Callable[[str], None]
+) -> Iterator[Models]:
     """The models of a server, all of them loaded; they are dropped at the end.
 
     Args:
       config: which models, and how to follow them.
+      metrics: where loading, and later every run, is counted.
       announce: told, in a line each, what changes after the start.
 
     Raises:
       ConfigError: the model configuration file cannot be read, or says something that cannot be.
       ServingError: a model has no version that can be loaded.
     """
-    load = make_load(config)
+    load = make_load(config, metrics)
     retry = RetryPolicy(config.max_num_load_retries, config.load_retry_interval_micros / 1e6)
 
     def make_versions(model: ModelConfig) -> ModelVersions:
@@ -74,7 +78,7 @@ def serve_models(config: ServerConfig, announce: Callable[[str], None]) -> Itera
         yield models
 
 
-def make_load(config: ServerConfig) -> Callable[[ModelConfig, Path, int], Engine]:
+def make_load(config: ServerConfig, metrics: Metrics) -> Callable[[ModelConfig, Path, int], Engine]:
     """The function that loads a version of a model from its directory and warms it up.
 
     Any number of threads may call it; it works for some of them at a time. A ServingError says
@@ -90,20 +94,22 @@ def make_load(config: ServerConfig) -> Callable[[ModelConfig, Path, int], Engine
         with slots:
             quiet_tensorflow()
             batches = batching.config_of(path)
-            engine = load_engine(
-                path,
-                config.prefer_tflite_model or model.platform == TFLITE,
-                config.num_tflite_pools,
-            )
+            with metrics.loading(path):
+                engine = load_engine(
+                    path,
+                    config.prefer_tflite_model or model.platform == TFLITE,
+                    config.num_tflite_pools,
+                )
             if batches is not None:
                 engine = BatchingEngine(engine, batches)
             if config.enable_model_warmup:
+                sizes = batches.warm_up_sizes if batches else (1,)
                 try:
-                    warm_up(engine, path, version, batches.warm_up_sizes if batches else (1,))
+                    metrics.warmed_up(path, warm_up(engine, path, version, sizes))
                 except BaseException:
                     engine.close()
                     raise
-            return engine
+            return metrics.observe(engine, model.name, version)
 
     return load
 

@@ -11,6 +11,7 @@ from privet.components.shared.signatures import SERVING_DEFAULT
 from privet.serving import codec, examples, inference, metadata
 from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter
+from privet.serving.metrics import Call, Metrics
 from privet.serving.models import ModelRequest, Models
 from privet.serving.status import Code, RequestError, invalid_argument
 from privet.serving.versions import Servable
@@ -64,8 +65,9 @@ class Response(NamedTuple):
 class RestApi:
     """The answers of TF Serving's REST API over a server's models."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, metrics: Metrics | None = None) -> None:
         self._models = models
+        self._metrics = metrics or Metrics(is_read=False)
 
     def respond(self, method: str, path: str, body: bytes) -> Response:
         """Answers one request.
@@ -78,18 +80,20 @@ class RestApi:
         if not _API_PATH.fullmatch(path):
             return _not_found()
         try:
-            return self._answer(method, path, body)
+            with self._metrics.call("REST") as call:
+                return self._answer(call, method, path, body)
         except RequestError as error:
             return error_response(error)
         except Exception as error:
             _log.exception("%s %s failed", method, path)
             return error_response(RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
 
-    def _answer(self, method: str, path: str, body: bytes) -> Response:
+    def _answer(self, call: Call, method: str, path: str, body: bytes) -> Response:
         """The response to a request that succeeds."""
         if method == "POST" and (match := _INFERENCE_PATH.fullmatch(path)):
             name, version, label, verb = match.groups()
             request = _model_request(name, version, label)
+            call.model_name, call.api = request.name, verb
             # The path matches in any case, but TF Serving then compares the verb exactly.
             if verb == "predict":
                 return self._predict(request, body)
@@ -100,6 +104,7 @@ class RestApi:
         elif method == "GET" and (match := _STATUS_PATH.fullmatch(path)):
             name, version, label, resource = match.groups()
             request = _model_request(name or "", version, label)
+            call.model_name = request.name
             if not request.name:
                 raise invalid_argument("Missing model name in request.")
             if resource == "metadata":

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import cast
 
 import uvicorn
@@ -19,6 +20,7 @@ from privet.serving.access_log import logged
 from privet.serving.config import ServerConfig
 from privet.serving.front import AnswerNow, Application, Front, Page, Scope
 from privet.serving.http_protocol import ConnectionLimits, LimitedProtocol
+from privet.serving.metrics import Metrics
 from privet.serving.models import Models
 from privet.serving.rest import Response, RestApi
 from privet.serving.tls import TlsConfig, server_context
@@ -40,6 +42,8 @@ class RestServer:
         config: ServerConfig,
         *,
         pages: Mapping[str, Page],
+        open_pages: Mapping[str, Page] = MappingProxyType({}),
+        metrics: Metrics | None = None,
         token: bytes | None = None,
         tls: TlsConfig | None = None,
     ) -> None:
@@ -50,20 +54,25 @@ class RestServer:
           listener: a bound socket.
           config: the limits.
           pages: GET path -> what gives its page; for paths outside /v1/.
+          open_pages: the same, for pages that are given without the token.
+          metrics: where requests are counted; None for nowhere.
           token: what every request must bear; None for nothing.
           tls: the key and certificates; None for plain HTTP.
 
         Raises:
           ServingError: it ended at once.
         """
+        metrics = metrics or Metrics(is_read=False)
         self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
         self._front = Front(
-            RestApi(models),
+            RestApi(models, metrics),
             self._pool,
             config,
             is_ready=models.is_ready,
             pages=pages,
+            open_pages=open_pages,
             token=token,
+            count_response=metrics.responded,
         )
         application: Application = self._front
         answer_now: AnswerNow = self._front.answer_now

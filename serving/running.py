@@ -10,12 +10,13 @@ from privet.components.shared.errors import ServingError
 from privet.serving import ports
 from privet.serving.config import ServerConfig
 from privet.serving.loading import serve_models
+from privet.serving.metrics import Metrics
 from privet.serving.models import Models
+from privet.serving.monitoring import read_metrics_path
 from privet.serving.tls import read_tls
 from privet.serving.tokens import read_token
 
 if TYPE_CHECKING:
-    from privet.serving.front import Page
     from privet.serving.grpc_service import GrpcServer
     from privet.serving.rest_server import RestServer
 
@@ -40,6 +41,8 @@ class RunningServer:
         self._rest: RestServer | None = None
         self._grpc: GrpcServer | None = None
         token = read_token(config.auth_token_file) if config.auth_token_file else None
+        metrics_path = read_metrics_path(config.monitoring_config_file)
+        metrics = Metrics(is_read=metrics_path is not None)
         tls = read_tls(config.ssl_config_file) if config.ssl_config_file else None
         with contextlib.ExitStack() as stack:
             # Ports first: a port in use should not take as long to tell as TensorFlow to load.
@@ -49,22 +52,27 @@ class RunningServer:
                 stack.callback(rest_socket.close)
             if config.port:
                 ports.check_port(config.host, config.port, "--port")
-            models = stack.enter_context(serve_models(config, announce))
+            models = stack.enter_context(serve_models(config, metrics, announce))
             self.models: Models = models
             stack.callback(self._drain)
             if config.port:
                 from privet.serving import grpc_service  # imports TensorFlow
 
                 self._grpc = grpc_service.GrpcServer(
-                    models, config.host, config.port, config.grpc_max_threads
+                    models, metrics, config.host, config.port, config.grpc_max_threads
                 )
             if rest_socket is not None:
-                from privet.serving import rest_server
+                from privet.serving import pages, rest_server
 
-                # Exact GET path -> what gives its page, for paths outside /v1/.
-                pages: dict[str, Page] = {}
                 self._rest = rest_server.RestServer(
-                    models, rest_socket, config, pages=pages, token=token, tls=tls
+                    models,
+                    rest_socket,
+                    config,
+                    pages=pages.make_pages(models, metrics, metrics_path),
+                    open_pages=pages.make_open_pages(),
+                    metrics=metrics,
+                    token=token,
+                    tls=tls,
                 )
             self._stack = stack.pop_all()
 

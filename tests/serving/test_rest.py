@@ -202,7 +202,7 @@ def test_routes(server: SimpleNamespace, method: str, path: str, status: int, er
     assert (found, json.loads(body)["error"]) == (status, error)
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/v2/models/m", "/v1"])
+@pytest.mark.parametrize("path", ["/health", "/v2/models/m", "/v1"])
 def test_outside_the_api_is_404_html(server: SimpleNamespace, path: str) -> None:
     status, headers, body = request(server, "GET", path)
 
