@@ -5,17 +5,27 @@ Column format: `{"inputs": ...}` -> `{"outputs": ...}`, whole tensors.
 """
 
 import enum
+import struct
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
-import orjson
 
 from privet.serving.document import Document
 from privet.serving.engine import Signature, TensorSpec
-from privet.serving.json_tensor import INTEGER_TYPES, fill_tensor, is_base64_object, write_tensor
-from privet.serving.json_writer import PrettyWriter, debug_text
+from privet.serving.json_arrays import array_texts, compact_numbers
+from privet.serving.json_tensor import fill_tensor, is_base64_object
+from privet.serving.json_writer import debug_text, quoted
 from privet.serving.status import RequestError, invalid_argument
+
+# How `struct` names the types whose lists it converts exactly as TF Serving does, or refuses.
+_STRUCT_CODES = {
+    "float": "f", "double": "d", "int8": "b", "uint8": "B", "int16": "h", "int32": "i",
+    "uint32": "I", "int64": "q", "uint64": "Q",
+}  # fmt: skip
+
+_ROWS_START, _ROWS_END = b'{\n    "predictions": [', b"\n    ]\n}"
 
 
 class Format(enum.Enum):
@@ -63,21 +73,15 @@ def write_outputs(outputs: Mapping[str, np.ndarray], form: Format) -> bytes:
     """
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
-    writer = PrettyWriter()
-    writer.start_object()
     if form is Format.COLUMN:
-        writer.string("outputs")
-        _write_columns(writer, outputs)
-    else:
-        _check_batch_sizes(outputs)
-        if len(outputs) == 1:
-            fast = _fast_rows(next(iter(outputs.values())))
-            if fast is not None:
-                return fast
-        writer.string("predictions")
-        _write_rows(writer, outputs)
-    writer.end_object()
-    return writer.text().encode("utf-8", "surrogateescape")
+        return _columns_text(outputs).encode("utf-8", "surrogateescape")
+    _check_batch_sizes(outputs)
+    if len(outputs) == 1:
+        (tensor,) = outputs.values()
+        numbers = compact_numbers(tensor) if tensor.size else None
+        if numbers is not None:
+            return _ROWS_START + numbers[1:-1].replace(b",", b", ") + _ROWS_END
+    return _rows_text(outputs).encode("utf-8", "surrogateescape")
 
 
 def _read_rows(
@@ -92,10 +96,17 @@ def _read_rows(
         )
     rows: dict[str, list[np.ndarray]] = {name: [] for name in specs}
     if _is_row_object(instances[0]):
+        if numbers_only:
+            found = {name: _fast_column(instances, name, specs) for name in specs}
+            columns = {name: column for name, column in found.items() if column is not None}
+            if len(columns) == len(specs):
+                return columns
         for number, instance in enumerate(instances):
             _add_row_object(rows, instance, number, specs)
-        return {name: np.stack(rows[name]) for name in specs}
-    ((name, spec),) = specs.items()
+        return {name: _stacked(rows[name], name) for name in specs}
+    # Of several inputs there is one here if the first instance is {"b64": ...}: TF Serving fills
+    # the first input with them, and then finds the others missing.
+    name, spec = next(iter(specs.items()))
     fast = fast_array(instances, spec) if numbers_only else None
     if fast is not None:
         return {name: fast}
@@ -111,7 +122,25 @@ def _read_rows(
                 f"Failed to process element: {number} of 'instances' list. Error: "
                 f"{error.code.name}: {error.message}"
             ) from error
-    return {name: np.stack(rows[name])}
+    return {name: _stacked(rows[name], name)}
+
+
+def _stacked(rows: list[np.ndarray], name: str) -> np.ndarray:
+    """One tensor of all rows."""
+    try:
+        return np.stack(rows)
+    except (ValueError, IndexError) as error:  # more dimensions than NumPy has
+        raise invalid_argument(f"tensor parsing error: {name}") from error
+
+
+def _fast_column(
+    instances: list[Any], name: str, specs: Mapping[str, TensorSpec]
+) -> np.ndarray | None:
+    """One input's numbers from all row objects; None if the exact path must look at them."""
+    keys = specs.keys()
+    if not all(isinstance(instance, dict) and instance.keys() == keys for instance in instances):
+        return None
+    return fast_array([instance[name] for instance in instances], specs[name])
 
 
 def _add_row_object(
@@ -174,72 +203,70 @@ def _read_columns(value: Any, signature: Signature, numbers_only: bool) -> dict[
 
 
 def fast_array(value: Any, spec: TensorSpec) -> np.ndarray | None:
-    """Reads nested lists of numbers at NumPy's speed; None if the slow path must look at them.
+    """Reads nested lists of numbers all at once; None if the exact path must look at them.
 
     The caller knows that there is nothing but numbers (`Document.numbers_only`).
     """
-    if not isinstance(value, list):
+    code = _STRUCT_CODES.get(spec.type_name)
+    if code is None or not isinstance(value, list) or not value:
         return None
+    shape = [len(value)]
     try:
-        with np.errstate(over="ignore"):
-            if spec.type_name in ("float", "double"):
-                return np.array(value, dtype=spec.numpy_type)
-            if spec.type_name in INTEGER_TYPES and spec.numpy_type is not None:
-                found = np.array(value)
-                limits: np.iinfo[Any] = np.iinfo(spec.numpy_type)
-                if (
-                    found.dtype.kind in "iu"
-                    and int(found.min()) >= limits.min
-                    and int(found.max()) <= limits.max
-                ):
-                    return found.astype(spec.numpy_type)
-    except (TypeError, ValueError, OverflowError):
-        return None  # ragged lists, empty ones of integers, an empty object
-    return None
+        while isinstance(value[0], list):
+            length = len(value[0])
+            if length == 0 or set(map(len, value)) != {length}:
+                return None
+            shape.append(length)
+            value = list(chain.from_iterable(value))
+        content = struct.pack(f"={len(value)}{code}", *value)
+        return np.frombuffer(content, spec.numpy_type).reshape(shape)
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return None  # ragged lists, objects, numbers that the type cannot hold
 
 
-def _write_columns(writer: PrettyWriter, outputs: Mapping[str, np.ndarray]) -> None:
-    """Writes the value of `outputs`."""
-    if len(outputs) == 1:
-        ((name, tensor),) = outputs.items()
-        write_tensor(writer, tensor, name)
-        return
-    writer.start_object()
-    for name, tensor in outputs.items():
-        writer.string(name)
-        write_tensor(writer, tensor, name)
-    writer.end_object()
+def _columns_text(outputs: Mapping[str, np.ndarray]) -> str:
+    """The response in column format."""
+    level = 1 if len(outputs) == 1 else 2
+    texts = {
+        name: array_texts(tensor, kept_axes=0, level=level, as_base64=_is_bytes(name))[0]
+        for name, tensor in outputs.items()
+    }
+    if len(texts) == 1:
+        (value,) = texts.values()
+    else:
+        value = _object_text(texts, "    ")
+    return f'{{\n    "outputs": {value}\n}}'
 
 
-def _write_rows(writer: PrettyWriter, outputs: Mapping[str, np.ndarray]) -> None:
-    """Writes the value of `predictions`."""
-    writer.start_array()
-    for number in range(len(next(iter(outputs.values())))):
-        if len(outputs) > 1:
-            writer.start_object()
-        writer.single_line = True
-        for name, tensor in outputs.items():
-            if len(outputs) > 1:
-                writer.string(name)
-            write_tensor(writer, tensor[number : number + 1], name, skip_first_dimension=True)
-        writer.single_line = False
-        if len(outputs) > 1:
-            writer.end_object()
-    writer.end_array()
+def _rows_text(outputs: Mapping[str, np.ndarray]) -> str:
+    """The response in row format, of several outputs or of anything but numbers."""
+    level = 2 if len(outputs) == 1 else 3
+    columns = {
+        name: array_texts(tensor, kept_axes=1, level=level, as_base64=_is_bytes(name))
+        for name, tensor in outputs.items()
+    }
+    count = len(next(iter(columns.values())))
+    if count == 0:
+        return '{\n    "predictions": []\n}'
+    if len(columns) == 1:
+        (rows,) = columns.values()
+        return f'{{\n    "predictions": [{", ".join(rows)}\n    ]\n}}'
+    objects = (
+        "\n        " + _object_text({name: texts[row] for name, texts in columns.items()}, " " * 8)
+        for row in range(count)
+    )
+    return f'{{\n    "predictions": [{",".join(objects)}\n    ]\n}}'
 
 
-def _fast_rows(tensor: np.ndarray) -> bytes | None:
-    """Writes the whole response for one numeric output; None if the slow path must write it.
+def _object_text(members: Mapping[str, str], indent: str) -> str:
+    """An object of finished texts; `indent` is that of its closing brace."""
+    lines = ",".join(f"\n{indent}    {quoted(name)}: {text}" for name, text in members.items())
+    return f"{{{lines}\n{indent}}}"
 
-    orjson prints the shortest digits that read back as the same float of its width, but NaN and
-    infinities as null.
-    """
-    if tensor.dtype.char not in "fdilqILQ?" or tensor.size == 0:
-        return None
-    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        return None
-    rows = orjson.dumps(np.ascontiguousarray(tensor), option=orjson.OPT_SERIALIZE_NUMPY)
-    return b'{\n    "predictions": ' + rows[:-1].replace(b",", b", ") + b"\n    ]\n}"
+
+def _is_bytes(name: str) -> bool:
+    """Whether an output's strings are written as base64."""
+    return name.endswith("_bytes")
 
 
 def _check_batch_sizes(outputs: Mapping[str, np.ndarray]) -> None:

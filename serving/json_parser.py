@@ -1,9 +1,10 @@
-"""JSON read as RapidJSON reads it: the slow, exact path behind a fast parser that refused a body.
+"""JSON read as RapidJSON reads it: the exact path behind a fast parser that refused a body.
 
-TF Serving parses with RapidJSON's iterative parser, NaN and infinities allowed, and stops after
-the first value. Its error texts and offsets reach clients, so they are kept.
+TF Serving parses with RapidJSON 1.1.0's iterative parser, NaN and infinities allowed, and stops
+after the first value. Its error texts and offsets reach clients, so they are kept.
 """
 
+import json
 import re
 from typing import Any
 
@@ -11,12 +12,28 @@ from privet.serving.status import RequestError, invalid_argument
 
 _SPACE = re.compile(r"[ \n\r\t]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_COMMON_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?![0-9.eE])")
 _FRACTION = re.compile(r"\.([0-9]*)")
 _EXPONENT = re.compile(r"[eE][+-]?([0-9]*)")
-_CONSTANTS: tuple[tuple[str, Any], ...] = (("null", None), ("true", True), ("false", False))
+# NaN and infinities as RapidJSON's look-ahead reads them, and as much of one as it got through.
+_SPECIAL = re.compile(r"(NaN)|(?:Na?)?Inf(?:inity|(?!i))")
+_BROKEN_SPECIAL = re.compile(r"(?:Na?)?(?:I(?:n(?:f(?:i(?:n(?:i(?:t)?)?)?)?)?)?)?")
+_CONSTANTS: dict[str, tuple[str, Any]] = {
+    "n": ("null", None), "t": ("true", True), "f": ("false", False),
+}  # fmt: skip
 _ESCAPES = {
     '"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t",
 }  # fmt: skip
+# What the standard library reads otherwise than RapidJSON: escaped surrogates, which may be lone;
+# exponents and digits that may be beyond a double.
+_NOT_STANDARD = re.compile(rb"\\u[dD][89a-fA-F]|[eE]\+?[0-9]{3}|[0-9]{300}")
+# RapidJSON skips each byte of a byte order mark by itself.
+_BYTE_ORDER_MARK = re.compile(rb"\xef?\xbb?\xbf?")
+# What cannot start a value. RapidJSON takes a NUL byte for the end, and so there is one.
+_NO_VALUE = "\0]},:"
+# TensorFlow's tensors have at most 254 dimensions; this only bounds the memory of nothing at all.
+_MAXIMUM_DEPTH = 100_000
+
 # Stops at what ends or interrupts a string: quote, backslash, control characters.
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 
@@ -34,15 +51,45 @@ def parse(body: bytes) -> Any:
     Raises:
       RequestError: INVALID_ARGUMENT, with RapidJSON's text and the offset in bytes.
     """
-    text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    return _Parser(text, len(body) - len(body.removeprefix(b"\xef\xbb\xbf"))).value()
+    mark = _BYTE_ORDER_MARK.match(body)
+    assert mark is not None  # the pattern matches nothing too
+    text = body[mark.end() :].decode("utf-8", "surrogateescape")
+    if not _NOT_STANDARD.search(body):
+        # In C: a body of a million numbers and one NaN should not take a second.
+        try:
+            return _STANDARD.raw_decode(text, _space_end(text, 0))[0]
+        except (ValueError, RecursionError):
+            pass  # an error to be told in RapidJSON's words, or what only RapidJSON reads
+    return _Parser(text, mark.end()).value()
+
+
+def _integer(literal: str) -> int | float:
+    """An integer, or the nearest double of one that 64 bits cannot hold."""
+    if len(literal) <= 20:
+        integer = int(literal)
+        if _INT64_MIN <= integer <= _UINT64_MAX:
+            return integer
+    return float(literal)
+
+
+def _first_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, the first of equal keys counting."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        members.clear()
+        for key, value in pairs:
+            members.setdefault(key, value)
+    return members
+
+
+_STANDARD = json.JSONDecoder(object_pairs_hook=_first_members, parse_int=_integer)
 
 
 class _Parser:
     """A position in a text. Nesting is kept in a list, so that no depth overflows a stack."""
 
     def __init__(self, text: str, skipped_bytes: int) -> None:
-        self.text = text
+        self.text = text + "\0"
         self.position = 0
         self.skipped_bytes = skipped_bytes
 
@@ -51,10 +98,12 @@ class _Parser:
         # Each open container: itself, and the key that waits for a value (objects only).
         open_containers: list[tuple[Any, str | None]] = []
         self.space()
-        if self.peek() in ("", "]", "}", ",", ":"):
+        if self.peek() in _NO_VALUE:
             raise self.error("The document is empty.")
         while True:
             character = self.peek()
+            if character in "[{" and len(open_containers) >= _MAXIMUM_DEPTH:
+                raise self.error(f"Nested deeper than {_MAXIMUM_DEPTH} levels.")
             if character == "[":
                 self.position += 1
                 self.space()
@@ -79,10 +128,10 @@ class _Parser:
                 container, key = open_containers[-1]
                 if isinstance(container, list):
                     container.append(done)
-                    closing, text = "]", "Missing a comma or ] after an array element."
+                    closing, text = "]", "Missing a comma or ']' after an array element."
                 else:
                     container.setdefault(key, done)
-                    closing, text = "}", "Missing a comma or } after an object member."
+                    closing, text = "}", "Missing a comma or '}' after an object member."
                 self.space()
                 if self.peek() == ",":
                     self.position += 1
@@ -103,31 +152,34 @@ class _Parser:
         """Parses a string, a constant or a number."""
         if character == '"':
             return self.string()
-        for word, constant in _CONSTANTS:
-            if character == word[0]:
-                for expected in word:
-                    if self.peek() != expected:
-                        raise self.error("Invalid value.")
-                    self.position += 1
-                return constant
-        return self.number()
+        if character not in _CONSTANTS:
+            return self.number()
+        word, constant = _CONSTANTS[character]
+        for expected in word:
+            if self.peek() != expected:
+                raise self.error("Invalid value.")
+            self.position += 1
+        return constant
 
     def number(self) -> int | float:
         """Parses a number, NaN or an infinity."""
         start = self.position
+        common = _COMMON_INTEGER.match(self.text, start)
+        if common is not None:
+            self.position = common.end()
+            return int(common[0])
         negative = self.text.startswith("-", start)
         after_sign = start + negative
-        for word, special in (
-            ("NaN", float("nan")),
-            ("Infinity", float("inf")),
-            ("Inf", float("inf")),
-        ):
-            if self.text.startswith(word, after_sign):
-                self.position = after_sign + len(word)
-                return -special if negative else special
+        special = _SPECIAL.match(self.text, after_sign)
+        if special is not None:
+            self.position = special.end()
+            value = float("nan") if special[1] else float("inf")
+            return -value if negative else value
         match = _NUMBER.match(self.text, start)
         if match is None:
-            self.position = after_sign
+            broken = _BROKEN_SPECIAL.match(self.text, after_sign)
+            assert broken is not None  # the pattern matches nothing too
+            self.position = broken.end()
             raise self.error("Invalid value.")
         self.position = match.end()
         is_integer = True
@@ -142,11 +194,7 @@ class _Parser:
                 if not part[1]:
                     raise self.error(text)
         literal = self.text[start : self.position]
-        if is_integer and len(literal) <= 20:
-            integer = int(literal)
-            if _INT64_MIN <= integer <= _UINT64_MAX:
-                return integer
-        number = float(literal)
+        number = _integer(literal) if is_integer else float(literal)
         if number in (float("inf"), float("-inf")):
             raise self.error("Number too big to be stored in double.", start)
         return number
@@ -179,10 +227,10 @@ class _Parser:
                 return "".join(pieces)
             if character == "\\":
                 pieces.append(self.escape())
-            elif character in ("", "\0"):
+            elif character == "\0":
                 raise self.error("Missing a closing quotation mark in string.")
             else:
-                raise self.error("Invalid encoding in string.")
+                raise self.error("Invalid escape character in string.")
 
     def escape(self) -> str:
         """Parses an escape sequence; the position is at its backslash."""
@@ -194,9 +242,10 @@ class _Parser:
         if letter != "u":
             raise self.error("Invalid escape character in string.", start)
         unit = self.hexadecimal(start)
-        if not 0xD800 <= unit <= 0xDFFF:
-            return chr(unit)
-        if unit > 0xDBFF or not self.text.startswith("\\u", self.position):
+        if not 0xD800 <= unit <= 0xDBFF:
+            # A lone low surrogate passes, as the three bytes that encode it.
+            return chr(unit).encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
+        if not self.text.startswith("\\u", self.position):
             raise self.error("The surrogate pair in string is invalid.", start)
         low = self.hexadecimal(start)
         if not 0xDC00 <= low <= 0xDFFF:
@@ -213,21 +262,27 @@ class _Parser:
 
     def require_value(self) -> None:
         """Refuses what cannot start a value."""
-        if self.peek() in ("", "]", "}", ",", ":"):
+        if self.peek() in _NO_VALUE:
             raise self.error("Invalid value.")
 
     def space(self) -> None:
         """Skips white space."""
-        match = _SPACE.match(self.text, self.position)
-        assert match is not None  # the pattern matches nothing too
-        self.position = match.end()
+        if self.text[self.position] in " \n\r\t":
+            self.position = _space_end(self.text, self.position)
 
     def peek(self) -> str:
-        """The next character; empty at the end."""
-        return self.text[self.position : self.position + 1]
+        """The next character; NUL at the end."""
+        return self.text[self.position]
 
     def error(self, text: str, position: int | None = None) -> RequestError:
         """The error at a position, by default the present one."""
         before = self.text[: self.position if position is None else position]
         offset = self.skipped_bytes + len(before.encode("utf-8", "surrogateescape"))
         return invalid_argument(f"JSON Parse error: {text} at offset: {offset}")
+
+
+def _space_end(text: str, position: int) -> int:
+    """Where the white space at a position ends."""
+    match = _SPACE.match(text, position)
+    assert match is not None  # the pattern matches nothing too
+    return match.end()

@@ -1,4 +1,4 @@
-"""One tensor in JSON: a value or nested lists, to and from an array; the slow, exact path."""
+"""One tensor in JSON, a value or nested lists, to an array: the slow, exact path."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from privet.serving.engine import TensorSpec
-from privet.serving.json_writer import PrettyWriter, debug_text, decimal
+from privet.serving.json_writer import debug_text
 from privet.serving.status import Code, RequestError, invalid_argument
 
 # TensorFlow refuses tensors of a higher rank, and Python's stack would not hold them for long.
@@ -38,7 +38,9 @@ def fill_tensor(value: Any, spec: TensorSpec, name: str) -> np.ndarray:
         raise invalid_argument(f"tensor parsing error: {name}")
     values: list[Any] = []
     _fill(value, 0, shape, spec, values)
-    tensor = np.empty(len(values), dtype=spec.numpy_type)
+    if spec.numpy_type is None:
+        raise _unimplemented(value, spec)
+    tensor: np.ndarray = np.empty(len(values), dtype=spec.numpy_type)
     with np.errstate(over="ignore"):
         tensor[:] = values
     # NumPy has no more than 32 dimensions.
@@ -46,23 +48,6 @@ def fill_tensor(value: Any, spec: TensorSpec, name: str) -> np.ndarray:
         return tensor.reshape(shape)
     except ValueError as error:
         raise invalid_argument(f"tensor parsing error: {name}") from error
-
-
-def write_tensor(
-    writer: PrettyWriter, tensor: np.ndarray, name: str, *, skip_first_dimension: bool = False
-) -> None:
-    """Writes a tensor: a scalar as a value, others as nested lists.
-
-    Args:
-      writer: where to.
-      tensor: any shape; strings as objects that are bytes.
-      name: the output's name. Strings of one that ends in `_bytes` are written as base64.
-      skip_first_dimension: write the only element of dimension 0 without the list around it.
-
-    Raises:
-      RequestError: INVALID_ARGUMENT, JSON has no form for this type.
-    """
-    _write(writer, tensor[0] if skip_first_dimension else tensor, name.endswith("_bytes"))
 
 
 def is_base64_object(value: Any) -> bool:
@@ -145,40 +130,16 @@ def _scalar(value: Any, spec: TensorSpec) -> Any:
         if isinstance(value, str):
             return value.encode("utf-8", "surrogateescape")
     else:
-        raise RequestError(
-            Code.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {debug_text(value)} to type: {type_name}",
-        )
+        raise _unimplemented(value, spec)
     raise invalid_argument(
         f"JSON Value: {debug_text(value)} Type: {json_type_name(value)} is not of expected type: "
         f"{type_name}"
     )
 
 
-def _write(writer: PrettyWriter, tensor: Any, as_base64: bool) -> None:
-    """Writes an array or one of its elements."""
-    if isinstance(tensor, np.ndarray) and tensor.ndim:
-        writer.start_array()
-        for element in tensor:
-            _write(writer, element, as_base64)
-        writer.end_array()
-        return
-    value = tensor[()] if isinstance(tensor, np.ndarray) else tensor
-    if isinstance(value, bytes | str):
-        content = value if isinstance(value, bytes) else value.encode()
-        if as_base64:
-            writer.start_object()
-            writer.string("b64")
-            writer.string(base64.b64encode(content).decode("ascii"))
-            writer.end_object()
-        else:
-            writer.string(content.decode("utf-8", "surrogateescape"))
-    elif isinstance(value, np.bool_):
-        writer.raw("true" if value else "false")
-    elif isinstance(value, np.float32 | np.float64):
-        writer.raw(decimal(float(value), type(value)))
-    elif isinstance(value, np.integer) and not isinstance(value, np.uint16):
-        writer.raw(str(value))
-    else:
-        name = "half" if isinstance(value, np.float16) else str(np.asarray(value).dtype)
-        raise invalid_argument(f"Failed to write JSON value for tensor type: {name}")
+def _unimplemented(value: Any, spec: TensorSpec) -> RequestError:
+    """The error for a type that JSON has no form for."""
+    return RequestError(
+        Code.UNIMPLEMENTED,
+        f"Conversion of JSON Value: {debug_text(value)} to type: {spec.type_name}",
+    )

@@ -2,6 +2,8 @@
 
 import math
 import re
+import struct
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ _SHORT_ESCAPES = {
     '"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
 }  # fmt: skip
 
+_FLOAT = struct.Struct("<f")
+
 # TF Serving stops echoing a value once this much of it is written.
 DEBUG_TEXT_LIMIT = 256
 
@@ -19,6 +23,7 @@ class PrettyWriter:
     """Writes one JSON document, value by value, indented by four spaces.
 
     Attributes:
+      size: bytes written so far.
       single_line: whether the arrays that are written now stay on one line. TF Serving switches
         it on and off inside a document, which is why its bodies look as they do.
     """
@@ -86,7 +91,9 @@ class PrettyWriter:
 
     def _put(self, piece: str) -> None:
         self._pieces.append(piece)
-        self.size += len(piece)
+        self.size += (
+            len(piece) if piece.isascii() else len(piece.encode("utf-8", "surrogateescape"))
+        )
 
 
 def quoted(value: str) -> str:
@@ -99,13 +106,15 @@ def decimal(value: float, numpy_type: type[np.floating[Any]]) -> str:
 
     Six digits if they suffice, else all that the width can need; a whole number ends in `.0`.
     """
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     text = f"{value:g}"
-    if numpy_type(text) != numpy_type(value):
-        text = f"{value:.9g}" if numpy_type is np.float32 else f"{value:.17g}"
+    if numpy_type is np.float32:
+        (again,) = _FLOAT.unpack(_FLOAT.pack(float(text)))
+        if again != value:
+            text = f"{value:.9g}"
+    elif float(text) != value:
+        text = f"{value:.17g}"
     return text if "." in text or "e" in text else text + ".0"
 
 
@@ -118,7 +127,7 @@ def debug_text(value: Any) -> str:
 
 
 def _write_limited(writer: PrettyWriter, value: Any) -> bool:
-    """Writes a value; stops, and returns False, once the limit is reached."""
+    """Writes a value; stops, and returns False, where TF Serving stops."""
     if writer.size >= DEBUG_TEXT_LIMIT:
         return False
     if isinstance(value, list):
@@ -142,9 +151,31 @@ def _write_limited(writer: PrettyWriter, value: Any) -> bool:
         writer.raw({None: "null", True: "true", False: "false"}[value])
     elif isinstance(value, int):
         writer.raw(str(value))
+    elif math.isfinite(value):
+        writer.raw(_double_text(value))
     else:
-        writer.raw(repr(value) if math.isfinite(value) else decimal(value, np.float64))
+        writer.raw("")  # RapidJSON gives up after the comma before it
+        return False
     return True
+
+
+def _double_text(value: float) -> str:
+    """A double as RapidJSON prints it: the digits of `repr`, 21 of them before an exponent."""
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int)  # finite
+    text = "".join(map(str, digits))
+    point = len(text) + exponent  # 0.text times ten to this power
+    if value == 0:
+        text = "0.0"
+    elif exponent >= 0 and point <= 21:
+        text += "0" * exponent + ".0"
+    elif 0 < point <= 21:
+        text = f"{text[:point]}.{text[point:]}"
+    elif -6 < point <= 0:
+        text = f"0.{'0' * -point}{text}"
+    else:
+        text = text[0] + (f".{text[1:]}" if text[1:] else "") + f"e{point - 1}"
+    return f"-{text}" if sign else text
 
 
 def _escape(match: re.Match[str]) -> str:

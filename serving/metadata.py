@@ -1,6 +1,7 @@
 """The answer to a REST metadata request: a model's SignatureDefs as protobuf's JSON."""
 
 import json
+from typing import Any
 
 from privet.serving.signature_protos import signature_json
 from privet.serving.versions import Servable
@@ -10,8 +11,8 @@ def metadata_json(servable: Servable) -> bytes:
     """GetModelMetadataResponse as TF Serving writes it: two messages, put together by hand."""
     model_spec = {
         "name": servable.model_name,
-        "version": str(servable.version),
         "signature_name": "",
+        "version": str(servable.version),
     }
     signatures = {
         "signature_def": {
@@ -19,8 +20,12 @@ def metadata_json(servable: Servable) -> bytes:
             for name, signature in sorted(servable.engine.signature_defs.items())
         }
     }
-    body = (
-        f'"model_spec":{json.dumps(model_spec, indent=1)},\n'
-        f'"metadata": {{"signature_def": {json.dumps(signatures, indent=1)}}}'
+    return (b'{\n"model_spec":%b,\n"metadata": {"signature_def": %b}\n}\n') % (
+        message_text(model_spec),
+        message_text(signatures),
     )
-    return f"{{\n{body}\n}}\n".encode()
+
+
+def message_text(message: dict[str, Any]) -> bytes:
+    """A message's JSON as protobuf lays it out, with the line's end that it puts after it."""
+    return json.dumps(message, indent=1, ensure_ascii=False).encode() + b"\n"

@@ -1,6 +1,5 @@
 """TF Serving's REST API: from a request's method, path and body to the response in full."""
 
-import json
 import logging
 import re
 from functools import lru_cache
@@ -150,8 +149,7 @@ class RestApi:
             }
             for status in self._models.statuses(request)
         ]
-        body = json.dumps({"model_version_status": versions}, indent=1).encode() + b"\n"
-        return Response(200, body)
+        return Response(200, metadata.message_text({"model_version_status": versions}))
 
     def _metadata(self, request: ModelRequest) -> Response:
         with self._models.use(request) as servable:

@@ -68,14 +68,22 @@ def signature_json(signature: "SignatureDef") -> dict[str, Any]:
     """A SignatureDef, TensorFlow's or one of these, as protobuf's JSON with all defaults.
 
     Maps have no order; here their entries come by name, so that the same signature gives the
-    same text in every process.
+    same text in every process. Fields come as TF Serving 2.14 prints them: by number, those of a
+    oneof last.
     """
     from google.protobuf import json_format
 
     fields: dict[str, Any] = json_format.MessageToDict(
         signature, including_default_value_fields=True, preserving_proto_field_name=True
     )
-    return {
-        name: dict(sorted(value.items())) if isinstance(value, Mapping) else value
-        for name, value in fields.items()
-    }
+    for side in ("inputs", "outputs"):
+        fields[side] = {
+            name: _in_order(info, ("dtype", "tensor_shape"))
+            for name, info in sorted(fields[side].items())
+        }
+    return _in_order(fields, ("inputs", "outputs", "method_name"))
+
+
+def _in_order(fields: Mapping[str, Any], first: tuple[str, ...]) -> dict[str, Any]:
+    """The fields, those named before the others."""
+    return {name: fields[name] for name in first if name in fields} | dict(fields)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from privet.serving import codec
 from privet.serving.codec import Format, fast_array, read_inputs, write_outputs
 from privet.serving.document import parse_document
 from privet.serving.engine import Signature, TensorSpec
+from privet.serving.json_arrays import compact_numbers
 from privet.serving.json_tensor import fill_tensor
+from privet.serving.json_writer import decimal
 from privet.serving.status import RequestError
 
 TYPES: dict[str, type] = {
@@ -274,7 +275,10 @@ def test_fast_path_agrees_with_the_exact_one(value: Any, type_name: str) -> None
         (b'{"instances": [true]}', False),
         (b'{"inputs": [null]}', False),
         (b'{"inputs": {"a": {"b64": ""}}}', False),
-        (b'{"a": 1, "a": 2, "inputs": [1]}', False),
+        (b'{"instances": [{"a": 1}, {"a": 2}]}', True),
+        (b'{"signature_name": "trueing", "nullable": 3, "inputs": [1e-5]}', True),
+        (b'{"inputs": [NaN, -Infinity, Inf]}', True),
+        (b'{"inputs": [1]} text', False),
     ],
 )
 def test_only_numbers_take_the_fast_path(body: bytes, expected: bool) -> None:
@@ -311,15 +315,34 @@ def test_bytes_read_back_through_base64(values: list[bytes]) -> None:
     assert inputs["x"].tolist() == values
 
 
-@given(npst.arrays(np.float32, npst.array_shapes(max_dims=3)))
-def test_fast_and_exact_writer_give_equal_numbers(array: np.ndarray) -> None:
-    fast = codec._fast_rows(array)
-    if fast is None:
-        return
-    rows = json.loads(write_outputs({"y": array, "z": array}, Format.ROW))["predictions"]
+edges = st.sampled_from([0.0, -0.0, 1e-4, 9.9999e-5, 999999.5, 1e6, 67108900.0, np.nan, -np.inf])
+floats = (
+    st.floats(width=32)
+    | st.floats(2**-16, 2**23, width=32)
+    | st.decimals(-1000, 1000, places=3).map(lambda value: float(np.float32(value)))
+    | edges.map(lambda value: float(np.float32(value)))
+)
 
-    exact = np.array([row["y"] for row in rows], np.float32)
-    np.testing.assert_array_equal(np.array(json.loads(fast)["predictions"], np.float32), exact)
+
+@given(st.lists(floats, min_size=1, max_size=20))
+def test_floats_written_at_once_have_the_digits_of_each(values: list[float]) -> None:
+    found = compact_numbers(np.array(values, np.float32))
+
+    assert found == f"[{','.join(decimal(value, np.float32) for value in values)}]".encode()
+
+
+def test_rows_of_more_dimensions_than_numpy_has() -> None:
+    row: Any = 1
+    for _ in range(32):
+        row = [row]
+    with pytest.raises(RequestError, match="tensor parsing error: x"):
+        read({"instances": [row]}, x="float")
+
+
+def test_base64_rows_fill_only_the_first_of_several_inputs() -> None:
+    inputs, _ = read({"instances": [{"b64": "AQ=="}]}, a="string", b="string")
+
+    assert list(inputs) == ["a"]
 
 
 def test_layout_of_responses() -> None:

@@ -251,7 +251,7 @@ def test_path_that_cannot_be_served_is_refused(tmp_path: Path, path: str) -> Non
 
 def test_made_up_names_do_not_grow_the_page_without_limit() -> None:
     metrics = Metrics()
-    engine: Any = SimpleNamespace(kind="none", signatures={}, run=None)
+    engine: Any = SimpleNamespace(kind="none", may_block=False, signatures={}, run=None)
     metrics.observe(engine, "served", 1)
     names = [*(f"made-up-{i}" for i in range(500)), "long" * 100, "served"]
     for name in names:
