@@ -1,52 +1,144 @@
-"""A small client of a serving process: REST by the standard library, gRPC by TF Serving's stubs.
+"""A client of a serving process: arrays in and out, over REST or gRPC.
 
-It speaks to `privet serve` and to tensorflow/serving alike.
+It speaks to `privet serve` and to tensorflow/serving alike. REST needs nothing but NumPy.
 """
 
-import http.client
-import json
+import itertools
+import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
-from privet.components.shared.errors import ServingError
+from privet.components.shared.signatures import SERVING_DEFAULT
+from privet.serving.client_errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    ServerUnavailable,
+    Unauthenticated,
+    client_error,
+)
+from privet.serving.client_grpc import GrpcClient, GrpcPrediction
+from privet.serving.client_protocols import GrpcProtocol, Protocol, RestProtocol, Target
+from privet.serving.client_rest import RestClient
+from privet.serving.client_tls import ClientTls
+from privet.serving.engine import Signature, TensorSpec
+from privet.serving.status import Code
+from privet.serving.versions import State, VersionStatus
+
+__all__ = [
+    "ClientError",
+    "ClientTls",
+    "DeadlineExceeded",
+    "GrpcClient",
+    "GrpcPrediction",
+    "InvalidRequest",
+    "ModelNotFound",
+    "PrivetClient",
+    "RestClient",
+    "ServerUnavailable",
+    "Unauthenticated",
+]
+
+_T = TypeVar("_T")
+
+# Full jitter (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): before
+# try n a random pause of up to 0.1 x 2^n seconds, so that clients do not come back all at once.
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+
+# How long the signatures of a model are relied on that was asked for without a version number.
+_SIGNATURES_SECONDS = 30.0
+_POLL_SECONDS = 0.05
 
 
-class RestClient:
-    """REST requests to one server. Each opens its own connection, so threads may share it."""
+class PrivetClient:
+    """Requests to one server. Threads may share it.
 
-    def __init__(self, host: str, port: int, timeout_seconds: float = 30.0) -> None:
-        self._host = host
-        self._port = port
+    Both protocols take and give the same arrays: inputs are cast to the types of the model's
+    signature where nothing is lost, and outputs have its types. For that the signatures are
+    fetched once, and kept: for good if the request names a version, for half a minute otherwise.
+
+    A call is tried again, after a random pause, while the server cannot be reached or says that it
+    is unavailable; no other error is, and no call takes longer than its time-out.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        protocol: Literal["rest", "grpc"] = "rest",
+        timeout_seconds: float = 30.0,
+        retries: int = 3,
+        token: str | None = None,
+        tls: ClientTls | None = None,
+        uniform: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Makes a client; nothing is sent yet.
+
+        Args:
+          address: `host:port` of the protocol's API.
+          protocol: `rest`, or `grpc`, which imports TensorFlow.
+          timeout_seconds: how long a call may take, its retries included.
+          retries: how many times a call is tried again.
+          token: what the server's --auth_token_file holds, if it has one.
+          tls: for servers with --ssl_config_file; None for plain text.
+          uniform: draws from [0, 1), for the pauses.
+          clock, sleep: in seconds.
+        """
+        self._protocol: Protocol = (
+            RestProtocol(address, token=token, tls=tls)
+            if protocol == "rest"
+            else GrpcProtocol(address, token=token, tls=tls)
+        )
+        self._address = address
         self._timeout_seconds = timeout_seconds
+        self._retries = retries
+        self._uniform = uniform
+        self._clock = clock
+        self._sleep = sleep
+        # Target -> when its signatures are no longer relied on, and the signatures.
+        self._known: dict[Target, tuple[float, Mapping[str, Signature]]] = {}
 
     def predict(
         self,
         model_name: str,
+        inputs: Any,
         *,
-        instances: Sequence[Any] | None = None,
-        inputs: Any = None,
-        signature_name: str | None = None,
+        signature_name: str = SERVING_DEFAULT,
         version: int | None = None,
-    ) -> Any:
-        """Predicts, in row format (`instances`) or column format (`inputs`).
+        label: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature.
+
+        Args:
+          model_name: of the model.
+          inputs: input name -> array, or the array of the only input.
+          signature_name: of the signature.
+          version, label: which version; by default the newest. At most one of them.
 
         Returns:
-          The value of `predictions` or of `outputs`.
+          Output name -> array; strings as objects that are bytes.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: there is no answer; its class and `code` say why.
         """
-        if (instances is None) == (inputs is None):
-            raise ServingError("Wanted one of instances and inputs; got both or neither.")
-        body: dict[str, Any] = {"inputs": inputs} if instances is None else {"instances": instances}
-        answer = self._infer(model_name, version, "predict", body, signature_name)
-        return answer["outputs" if instances is None else "predictions"]
+        target = self._target(model_name, version, label)
+
+        def attempt(seconds: float) -> dict[str, np.ndarray]:
+            started = self._clock()
+            signature = self._signature(target, signature_name, seconds)
+            arrays = _fitting_arrays(target, signature, inputs)
+            left = seconds - (self._clock() - started)
+            return self._protocol.predict(target, signature, arrays, left)
+
+        return self._call(target, attempt)
 
     def classify(
         self,
@@ -54,21 +146,32 @@ class RestClient:
         examples: Sequence[Mapping[str, Any]],
         *,
         context: Mapping[str, Any] | None = None,
-        signature_name: str | None = None,
+        signature_name: str = SERVING_DEFAULT,
         version: int | None = None,
+        label: str | None = None,
     ) -> list[list[tuple[str, float]]]:
-        """Classifies examples (feature name -> value or flat list).
+        """Classifies tf.Examples.
+
+        Args:
+          model_name: of the model.
+          examples: for each, feature name -> value, flat list or 1-D array. Integers make an int64
+            feature, also where the model wants floats: give 1.0, not 1.
+          context: features that all examples have.
+          signature_name, version, label: as of `predict`.
 
         Returns:
           For each example its (label, score) pairs.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: there is no answer; its class and `code` say why.
         """
-        answer = self._infer(
-            model_name, version, "classify", _example_body(examples, context), signature_name
+        target = self._target(model_name, version, label)
+        return self._call(
+            target,
+            lambda seconds: self._protocol.classify(
+                target, signature_name, examples, context, seconds
+            ),
         )
-        return [[(label, score) for label, score in example] for example in answer["results"]]
 
     def regress(
         self,
@@ -76,200 +179,88 @@ class RestClient:
         examples: Sequence[Mapping[str, Any]],
         *,
         context: Mapping[str, Any] | None = None,
-        signature_name: str | None = None,
+        signature_name: str = SERVING_DEFAULT,
         version: int | None = None,
-    ) -> list[float]:
-        """Regresses examples (feature name -> value or flat list).
+        label: str | None = None,
+    ) -> np.ndarray:
+        """Regresses tf.Examples; the arguments are those of `classify`.
 
         Returns:
-          One number for each example.
+          float32 [examples].
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: there is no answer; its class and `code` say why.
         """
-        answer = self._infer(
-            model_name, version, "regress", _example_body(examples, context), signature_name
+        target = self._target(model_name, version, label)
+        values = self._call(
+            target,
+            lambda seconds: self._protocol.regress(
+                target, signature_name, examples, context, seconds
+            ),
         )
-        results: list[float] = answer["results"]
-        return results
+        return np.array(values, np.float32)
 
-    def status(self, model_name: str, version: int | None = None) -> list[dict[str, Any]]:
-        """The states of a model's versions, newest first.
-
-        Returns:
-          For each `{"version": "1", "state": "AVAILABLE", "status": {...}}`.
+    def status(self, model_name: str, version: int | None = None) -> tuple[VersionStatus, ...]:
+        """The states of a model's versions, newest first, or of one.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: there is no answer; ModelNotFound if there never was such a model.
         """
-        answer = self._request("GET", _path(model_name, version))
-        statuses: list[dict[str, Any]] = answer["model_version_status"]
-        return statuses
+        target = self._target(model_name, version, None)
+        return self._call(target, lambda seconds: self._protocol.status(target, seconds))
 
-    def metadata(self, model_name: str, version: int | None = None) -> dict[str, Any]:
-        """The model's signatures: `{"model_spec": ..., "metadata": {"signature_def": ...}}`.
+    def metadata(
+        self, model_name: str, version: int | None = None, label: str | None = None
+    ) -> dict[str, Signature]:
+        """The model's signatures, by name.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: there is no answer; its class and `code` say why.
         """
-        answer: dict[str, Any] = self._request("GET", _path(model_name, version) + "/metadata")
-        return answer
+        target = self._target(model_name, version, label)
+        return self._call(target, lambda seconds: self._protocol.signatures(target, seconds))
 
     def wait_until_available(
         self, model_name: str, timeout_seconds: float, version: int | None = None
     ) -> int:
         """Waits until a version of the model answers requests.
 
-        Status alone is not enough: a server answers it while it still loads.
-
         Returns:
-          The version that is AVAILABLE: the newest, or the one asked for.
+          The version: the newest that is AVAILABLE, or the one asked for.
 
         Raises:
-          ServingError: none was in time, with what was last seen.
+          Unauthenticated: at once; waiting does not help.
+          DeadlineExceeded: none was in time, with what was last seen.
         """
-        deadline = time.monotonic() + timeout_seconds
+        target = self._target(model_name, version, None)
+        deadline = self._clock() + timeout_seconds
         while True:
             try:
-                statuses = self.status(model_name, version)
-            except ServingError as error:
+                statuses = self._protocol.status(target, self._timeout_seconds)
+            except Unauthenticated:
+                raise
+            except ClientError as error:
                 seen = str(error)
             else:
                 for status in statuses:
-                    if status["state"] == "AVAILABLE":
-                        return int(status["version"])
+                    if status.state is State.AVAILABLE:
+                        return status.version
                 seen = ", ".join(
-                    f"version {status['version']} {status['state']} "
-                    f"{status['status'].get('error_message', '')}".strip()
+                    f"version {status.version} {status.state.name} {status.message}".strip()
                     for status in statuses
                 )
-            if time.monotonic() >= deadline:
-                raise ServingError(
-                    f"Wanted model {model_name!r} to be AVAILABLE at {self._host}:{self._port} "
-                    f"within {timeout_seconds} seconds; last seen: {seen}. Look at the server's "
-                    "output, or wait longer."
+            if self._clock() >= deadline:
+                raise client_error(
+                    f"Wanted model {model_name!r} to be AVAILABLE at {self._address} within "
+                    f"{timeout_seconds} seconds",
+                    Code.DEADLINE_EXCEEDED,
+                    f"last seen: {seen}. Look at the server's output, or wait longer.",
                 )
-            time.sleep(0.05)
-
-    def _infer(
-        self,
-        model_name: str,
-        version: int | None,
-        verb: str,
-        body: dict[str, Any],
-        signature_name: str | None,
-    ) -> Any:
-        """Sends an inference request."""
-        if signature_name is not None:
-            body["signature_name"] = signature_name
-        return self._request("POST", f"{_path(model_name, version)}:{verb}", body)
-
-    def _request(self, method: str, path: str, body: Any = None) -> Any:
-        """Sends one request and returns the JSON of a response that is no error."""
-        url = f"http://{self._host}:{self._port}{path}"
-        connection = http.client.HTTPConnection(
-            self._host, self._port, timeout=self._timeout_seconds
-        )
-        try:
-            content = None if body is None else json.dumps(body, default=_plain).encode()
-            connection.request(method, path, content, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            status, text = response.status, response.read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException) as error:
-            raise ServingError(
-                f"Wanted an answer from {method} {url}; {type(error).__name__}: {error}. Is the "
-                "server running there?"
-            ) from error
-        finally:
-            connection.close()
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = None
-        if status != 200 or answer is None:
-            message = answer.get("error", text) if isinstance(answer, dict) else text
-            raise ServingError(f"{method} {url} answered {status}: {message}")
-        return answer
-
-
-@dataclass(frozen=True)
-class GrpcPrediction:
-    """The outputs of a predict call, and the version that gave them."""
-
-    outputs: dict[str, np.ndarray]
-    version: int
-
-
-class GrpcClient:
-    """gRPC requests to one server, over one channel. Also a context manager."""
-
-    def __init__(self, address: str, timeout_seconds: float = 30.0) -> None:
-        """Opens a channel to `host:port`; nothing is sent yet. Imports TensorFlow."""
-        import grpc
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-
-        self.address = address
-        self._timeout_seconds = timeout_seconds
-        unlimited = [
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_receive_message_length", -1),
-        ]
-        self._channel = grpc.insecure_channel(address, options=unlimited)
-        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
-
-    def predict(
-        self,
-        model_name: str,
-        inputs: Mapping[str, np.ndarray],
-        *,
-        signature_name: str = "",
-        version: int | None = None,
-        output_filter: Sequence[str] = (),
-    ) -> GrpcPrediction:
-        """Predicts.
-
-        Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
-        """
-        import tensorflow as tf
-        from tensorflow_serving.apis.predict_pb2 import PredictRequest
-
-        request = PredictRequest(output_filter=output_filter)
-        request.model_spec.name = model_name
-        request.model_spec.signature_name = signature_name
-        if version is not None:
-            request.model_spec.version.value = version
-        for name, array in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-        response = self._call(self._prediction.Predict, request)
-        return GrpcPrediction(
-            outputs={name: tf.make_ndarray(proto) for name, proto in response.outputs.items()},
-            version=response.model_spec.version.value,
-        )
-
-    def status(self, model_name: str) -> dict[int, str]:
-        """The state of each version of a model.
-
-        Raises:
-          ServingError: the server cannot be reached, or does not know the model.
-        """
-        from tensorflow_serving.apis.get_model_status_pb2 import (
-            GetModelStatusRequest,
-            ModelVersionStatus,
-        )
-
-        request = GetModelStatusRequest()
-        request.model_spec.name = model_name
-        response = self._call(self._model.GetModelStatus, request)
-        return {
-            status.version: ModelVersionStatus.State.Name(status.state)
-            for status in response.model_version_status
-        }
+            self._sleep(_POLL_SECONDS)
 
     def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
+        """Closes the connections."""
+        self._protocol.close()
 
     def __enter__(self) -> Self:
         return self
@@ -282,40 +273,85 @@ class GrpcClient:
     ) -> None:
         self.close()
 
-    def _call(self, method: Any, request: Any) -> Any:
-        """Sends one request."""
-        import grpc
+    def _target(self, name: str, version: int | None, label: str | None) -> Target:
+        """What a request is for."""
+        if version is not None and label is not None:
+            raise client_error(
+                f"Model {name!r}",
+                Code.INVALID_ARGUMENT,
+                f"version={version} and label={label!r}: wanted at most one of them.",
+            )
+        return Target(name, version, label)
 
-        try:
-            return method(request, timeout=self._timeout_seconds)
-        except grpc.RpcError as error:
-            raise ServingError(
-                f"gRPC {self.address} answered {error.code().name}: {error.details()}"
-            ) from error
+    def _call(self, target: Target, attempt: Callable[[float], _T]) -> _T:
+        """Tries until there is an answer, an error that will stay, or no time left."""
+        deadline = self._clock() + self._timeout_seconds
+        for number in itertools.count():
+            try:
+                return attempt(deadline - self._clock())
+            except ServerUnavailable as error:
+                longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**number)
+                pause = max(self._uniform() * longest, error.retry_after_seconds)
+                if number >= self._retries or self._clock() + pause >= deadline:
+                    raise
+            except ClientError:
+                # The model may have changed: the next call looks at its signatures anew.
+                self._known.pop(target, None)
+                raise
+            self._sleep(pause)
+        raise AssertionError("the loop ends by itself")
+
+    def _signature(self, target: Target, name: str, seconds: float) -> Signature:
+        """A signature of the model, fetched if it is not known."""
+        until, signatures = self._known.get(target, (0.0, {}))
+        if name not in signatures or self._clock() >= until:
+            signatures = self._protocol.signatures(target, seconds)
+            kept = float("inf") if target.version is not None else _SIGNATURES_SECONDS
+            self._known[target] = (self._clock() + kept, signatures)
+        if name not in signatures:
+            raise client_error(
+                str(target),
+                Code.FAILED_PRECONDITION,
+                f'Serving signature key "{name}" not found. It has {sorted(signatures)}.',
+            )
+        return signatures[name]
 
 
-def _path(model_name: str, version: int | None) -> str:
-    """The path of a model or of one version."""
-    path = f"/v1/models/{quote(model_name, safe='')}"
-    return path if version is None else f"{path}/versions/{version}"
+def _fitting_arrays(target: Target, signature: Signature, inputs: Any) -> dict[str, np.ndarray]:
+    """The inputs under their names, in the signature's types."""
+    if not isinstance(inputs, Mapping) and len(signature.inputs) == 1:
+        inputs = {next(iter(signature.inputs)): inputs}
+    if not isinstance(inputs, Mapping) or inputs.keys() != signature.inputs.keys():
+        given = sorted(inputs) if isinstance(inputs, Mapping) else "one array"
+        raise client_error(
+            str(target),
+            Code.INVALID_ARGUMENT,
+            f"wanted the inputs {sorted(signature.inputs)} of {signature.name!r}; got {given}.",
+        )
+    return {
+        name: _fitting_array(f"Input {name!r} of {target}", inputs[name], spec)
+        for name, spec in signature.inputs.items()
+    }
 
 
-def _example_body(
-    examples: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The body of a classify or regress request."""
-    body: dict[str, Any] = {"examples": list(examples)}
-    if context is not None:
-        body["context"] = context
-    return body
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, NumPy numbers as numbers, and bytes as TF Serving's base64 objects."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, bytes):
-        import base64
-
-        return {"b64": base64.b64encode(value).decode("ascii")}
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+def _fitting_array(where: str, value: Any, spec: TensorSpec) -> np.ndarray:
+    """An array of the type that an input wants, if nothing is lost by it but digits."""
+    array = np.asarray(value)
+    if spec.numpy_type is None:
+        return array
+    wanted: np.dtype = np.dtype(spec.numpy_type)
+    if array.dtype == wanted:
+        return array
+    if wanted.kind == "O":
+        if array.dtype.kind in "SU":
+            return array.astype(object)
+    elif array.size == 0 or np.can_cast(array.dtype, wanted, "same_kind"):
+        with np.errstate(over="ignore"):
+            cast = array.astype(wanted)
+        if wanted.kind not in "iu" or np.array_equal(cast, array):
+            return cast
+    raise client_error(
+        where,
+        Code.INVALID_ARGUMENT,
+        f"wanted values of type {spec.type_name}; got {array.dtype}, which does not fit it.",
+    )

@@ -86,7 +86,7 @@ class ServerConfig:
         32 * _MIB, "the longest REST request body, before and after decompression"
     )
     max_concurrent_requests: int = _flag(
-        1024, "how many REST requests may be under way; more are told to come back"
+        1024, "how many requests of one API may be under way; more are told to come back"
     )
     header_timeout_seconds: float = _flag(
         10.0, "how long a client may take to send the head of a request"

@@ -192,6 +192,11 @@ def data_type_number(dtype: np.dtype) -> int:
     return next((number for number, (known, _) in DATA_TYPES.items() if known == name), 0)
 
 
+def numpy_type_of(type_name: str) -> type | None:
+    """The NumPy type of TensorFlow's type of that name; None if there is none."""
+    return next((found for name, found in DATA_TYPES.values() if name == type_name), None)
+
+
 def check_input_types(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
     """Refuses arrays of another type than the signature's, in the words of TensorFlow's runtime.
 

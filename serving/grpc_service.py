@@ -1,83 +1,131 @@
-"""TF Serving's gRPC services over a server's models: PredictionService and ModelService.
+"""TF Serving's gRPC API over a server's models: what each method answers, and nothing of servers.
 
 Importing this imports TensorFlow, by way of tensorflow_serving.apis.
 """
 
 import logging
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from google.protobuf.message import DecodeError, Message
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
 from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
 )
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
-from privet.components.shared.errors import ServingError
 from privet.serving import protos
-from privet.serving.metrics import Call, Metrics
+from privet.serving.metrics import Metrics
 from privet.serving.models import ModelRequest, Models
 from privet.serving.status import Code, RequestError, invalid_argument
+from privet.serving.versions import Servable
 
-_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-_MAXIMUM_MESSAGE = 1024
-_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # grpcio shares a port with any other process that asks for it, without a word.
-    ("grpc.so_reuseport", 0),
-]
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+_MAXIMUM_MESSAGE_BYTES = 1024
+
+_NO_MODEL = ModelSpec()
 
 _log = logging.getLogger(__name__)
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Inference and metadata."""
+@dataclass(frozen=True)
+class Method:
+    """One method of a service.
+
+    Attributes:
+      name: as in the service's definition.
+      request_type: the class of its requests.
+      answer: a request -> its response. Raises RequestError.
+      counts_model: whether TF Serving counts its requests by the model that they name.
+    """
+
+    name: str
+    request_type: type[Message]
+    answer: Callable[[Any], "Answer"]
+    counts_model: bool = False
+
+
+class Answer(NamedTuple):
+    """A response, and whether a request like it may wait for others next time."""
+
+    response: Message
+    may_block: bool = False
+
+
+class GrpcApi:
+    """PredictionService and ModelService over a server's models."""
 
     def __init__(self, models: Models, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
+        prediction = (
+            Method("Predict", PredictRequest, self._predict, counts_model=True),
+            Method("Classify", ClassificationRequest, self._classify, counts_model=True),
+            Method("Regress", RegressionRequest, self._regress, counts_model=True),
+            Method("MultiInference", MultiInferenceRequest, self._multi_inference),
+            Method("GetModelMetadata", GetModelMetadataRequest, self._metadata),
+        )
+        model = (
+            Method("GetModelStatus", GetModelStatusRequest, self._status),
+            Method("HandleReloadConfigRequest", ReloadConfigRequest, self._reload),
+        )
+        self.services: Mapping[str, tuple[Method, ...]] = {
+            PREDICTION_SERVICE: prediction,
+            MODEL_SERVICE: model,
+        }
 
-    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        call = self._metrics.call("GRPC", "Predict", request.model_spec.name)
-        return _answer(context, call, self._run, request, protos.predict)
+    def respond(self, method: Method, request: Any) -> tuple[bytes, bool]:
+        """Answers a request, and counts it.
 
-    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        call = self._metrics.call("GRPC", "Classify", request.model_spec.name)
-        return _answer(context, call, self._run, request, protos.classify)
+        Returns:
+          The response, serialized; and whether a request like it may block next time.
 
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        call = self._metrics.call("GRPC", "Regress", request.model_spec.name)
-        return _answer(context, call, self._run, request, protos.regress)
+        Raises:
+          RequestError: the request cannot be answered; its message is as short as TF Serving's.
+        """
+        name = request.model_spec.name if method.counts_model else ""
+        try:
+            with self._metrics.call("GRPC", method.name, name):
+                answer = method.answer(request)
+                return answer.response.SerializeToString(), answer.may_block
+        except RequestError as error:
+            raise RequestError(error.code, _cut(error.message)) from error
+        except Exception as error:
+            _log.exception("A gRPC request failed")
+            raise RequestError(Code.INTERNAL, _cut(f"{type(error).__name__}: {error}")) from error
 
-    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        call = self._metrics.call("GRPC", "MultiInference")
-        return _answer(context, call, self._multi_inference, request)
+    def _predict(self, request: Any) -> Answer:
+        return self._run(request, protos.predict)
 
-    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        call = self._metrics.call("GRPC", "GetModelMetadata")
-        return _answer(context, call, self._metadata, request)
+    def _classify(self, request: Any) -> Answer:
+        return self._run(request, protos.classify)
 
-    def _run(self, request: Any, function: Callable[..., Any]) -> Any:
+    def _regress(self, request: Any) -> Answer:
+        return self._run(request, protos.regress)
+
+    def _run(self, request: Any, function: Callable[..., Message]) -> Answer:
         """Answers a request of one model."""
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
+        _check_has_model_spec(request)
         with self._models.use(_model_request(request.model_spec)) as servable:
-            return function(servable.engine, servable.version, request)
+            return _inference_answer(servable, function, request)
 
-    def _multi_inference(self, request: Any) -> Any:
+    def _multi_inference(self, request: Any) -> Answer:
         # The first task's model answers; that all tasks name it is checked later.
         model_spec = request.tasks[0].model_spec if request.tasks else ModelSpec()
         with self._models.use(_model_request(model_spec)) as servable:
-            return protos.multi_inference(servable.engine, servable.version, request)
+            return _inference_answer(servable, protos.multi_inference, request)
 
-    def _metadata(self, request: Any) -> Any:
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
+    def _metadata(self, request: Any) -> Answer:
+        _check_has_model_spec(request)
         if not request.metadata_field:
             raise invalid_argument(
                 "GetModelMetadataRequest must specify at least one metadata_field"
@@ -86,29 +134,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             if name != "signature_def":
                 raise invalid_argument(f"Metadata field {name} is not supported")
         with self._models.use(_model_request(request.model_spec)) as servable:
-            return protos.metadata(servable.engine, servable.model_name, servable.version)
+            metadata = protos.metadata(servable.engine, servable.model_name, servable.version)
+            return Answer(metadata)
 
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """The states of versions."""
-
-    def __init__(self, models: Models, metrics: Metrics) -> None:
-        self._models = models
-        self._metrics = metrics
-
-    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        call = self._metrics.call("GRPC", "GetModelStatus")
-        return _answer(context, call, self._status, request)
-
-    def HandleReloadConfigRequest(  # noqa: N802
-        self, request: Any, context: grpc.ServicerContext
-    ) -> Any:
-        call = self._metrics.call("GRPC", "HandleReloadConfigRequest")
-        return _answer(context, call, self._reload, request)
-
-    def _status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
+    def _status(self, request: Any) -> Answer:
+        _check_has_model_spec(request)
         response = GetModelStatusResponse()
         for status in self._models.statuses(_model_request(request.model_spec)):
             entry = response.model_version_status.add(
@@ -116,75 +146,48 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             )
             entry.status.error_code = int(status.code)
             entry.status.error_message = status.message
-        return response
+        return Answer(response)
 
-    def _reload(self, _request: Any) -> NoReturn:
-        raise RequestError(
-            Code.UNIMPLEMENTED,
-            "HandleReloadConfigRequest is not supported: this server serves the one model of "
-            "--model_name and --model_base_path. New versions are picked up from its directory.",
-        )
-
-
-class GrpcServer:
-    """The gRPC API on a port, from its start to its end."""
-
-    def __init__(
-        self, models: Models, metrics: Metrics, host: str, port: int, maximum_threads: int
-    ) -> None:
-        """Starts to serve.
-
-        Raises:
-          ServingError: the port is in use.
-        """
-        self._pool = ThreadPoolExecutor(maximum_threads, thread_name_prefix="grpc")
-        self._server = grpc.server(self._pool, options=_OPTIONS)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(models, metrics), self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(models, metrics), self._server
-        )
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            bound = self._server.add_insecure_port(address)
-        except RuntimeError:
-            bound = 0
-        if not bound:
-            self._pool.shutdown()
-            raise ServingError(
-                f"Wanted to listen for gRPC on {address}; the port cannot be bound. Stop what "
-                "uses it, or choose another with --port."
-            )
-        self._stopped: threading.Event | None = None
-        self._server.start()
-
-    def ask_to_stop(self, drain_seconds: float) -> None:
-        """Makes it take no more requests; those under way have this long to finish."""
-        self._stopped = self._server.stop(drain_seconds)
-
-    def join(self) -> None:
-        """Waits until the requests under way are answered."""
-        if self._stopped is not None:
-            self._stopped.wait()
-        self._pool.shutdown(cancel_futures=True)  # grpcio leaves the threads to its caller
+    def _reload(self, request: Any) -> Answer:
+        self._models.reload(request.config)
+        response = ReloadConfigResponse()
+        response.status.SetInParent()  # OK
+        return Answer(response, may_block=True)  # until the new models have loaded
 
 
-def _answer(
-    context: grpc.ServicerContext, call: Call, function: Callable[..., Any], *arguments: Any
-) -> Any:
-    """Calls `function`, and turns its error into the call's status."""
+def _inference_answer(servable: Servable, function: Callable[..., Message], request: Any) -> Answer:
+    """Runs a request on a model."""
+    engine = servable.engine
+    response = function(engine, servable.version, request)
+    return Answer(response, may_block=engine.may_block)
+
+
+def parse(method: Method, content: bytes) -> Any:
+    """A request from its bytes.
+
+    Raises:
+      RequestError: INTERNAL, as gRPC for C++ has it.
+    """
     try:
-        with call:
-            return function(*arguments)
-    except RequestError as error:
-        code, message = error.code, error.message
-    except Exception as error:
-        _log.exception("A gRPC request failed")
-        code, message = Code.INTERNAL, f"{type(error).__name__}: {error}"
-    if len(message) > _MAXIMUM_MESSAGE:
-        message = message[:_MAXIMUM_MESSAGE] + "...TRUNCATED"
-    return context.abort(_STATUS_CODES[int(code)], message)  # raises
+        return method.request_type.FromString(content)
+    except DecodeError as error:
+        raise RequestError(
+            Code.INTERNAL,
+            f"Wanted a {method.request_type.DESCRIPTOR.full_name}; the {len(content)} bytes that "
+            "came are none. Check the proto files of the client.",
+        ) from error
+
+
+def kind(method: Method, request: Any) -> tuple[str, str, str]:
+    """What requests have in common that take the same time: method, model and signature."""
+    spec = getattr(request, "model_spec", _NO_MODEL)
+    return method.name, spec.name, spec.signature_name
+
+
+def _check_has_model_spec(request: Any) -> None:
+    """Refuses a request that names no model."""
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
 
 
 def _model_request(model_spec: ModelSpec) -> ModelRequest:
@@ -195,3 +198,11 @@ def _model_request(model_spec: ModelSpec) -> ModelRequest:
         version=model_spec.version.value if choice == "version" else None,
         label=model_spec.version_label if choice == "version_label" else None,
     )
+
+
+def _cut(message: str) -> str:
+    """A message of the length that TF Serving allows, in bytes."""
+    content = message.encode("utf-8", "replace")
+    if len(content) <= _MAXIMUM_MESSAGE_BYTES:
+        return message
+    return content[:_MAXIMUM_MESSAGE_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"

@@ -1,6 +1,6 @@
 """The three kinds of inference on a loaded model, on arrays; REST and gRPC both end here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +62,8 @@ def predict(
     Raises:
       RequestError: the inputs or the filter do not fit the signature, or the model failed.
     """
-    _check_input_names(signature, inputs)
-    _check_output_filter(signature, output_filter)
+    check_input_names(signature, inputs)
+    check_output_filter(signature, output_filter)
     return engine.run(signature.name, inputs, output_filter)
 
 
@@ -73,7 +73,7 @@ def classify(engine: Engine, signature_name: str, examples: np.ndarray) -> Class
     Raises:
       RequestError: the signature is none for classifying, or the model failed.
     """
-    signature = _example_signature(engine, signature_name)
+    signature = example_signature(engine, signature_name)
     check_classify_signature(signature)
     outputs = engine.run(signature.name, {EXAMPLES_INPUT: examples})
     labels, scores = outputs.get(CLASSES_OUTPUT), outputs.get(SCORES_OUTPUT)
@@ -109,7 +109,7 @@ def regress(engine: Engine, signature_name: str, examples: np.ndarray) -> np.nda
     Raises:
       RequestError: the signature is none for regression, or the model failed.
     """
-    signature = _example_signature(engine, signature_name)
+    signature = example_signature(engine, signature_name)
     check_regress_signature(signature)
     output = engine.run(signature.name, {EXAMPLES_INPUT: examples})[REGRESSION_OUTPUT]
     if not (output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)):
@@ -163,7 +163,7 @@ def check_regress_signature(signature: Signature) -> None:
         )
 
 
-def _example_signature(engine: Engine, name: str) -> Signature:
+def example_signature(engine: Engine, name: str) -> Signature:
     """The signature of a classify or regress request; the default one if the name is empty."""
     name = name or SERVING_DEFAULT
     signature = engine.signatures.get(name)
@@ -172,7 +172,7 @@ def _example_signature(engine: Engine, name: str) -> Signature:
     return signature
 
 
-def _check_input_names(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+def check_input_names(signature: Signature, inputs: Iterable[str]) -> None:
     """Refuses a request whose inputs are not those of the signature."""
     given, wanted = set(inputs), set(signature.inputs)
     if len(given) != len(wanted):
@@ -191,7 +191,7 @@ def _check_input_names(signature: Signature, inputs: Mapping[str, np.ndarray]) -
             )
 
 
-def _check_output_filter(signature: Signature, output_filter: tuple[str, ...]) -> None:
+def check_output_filter(signature: Signature, output_filter: tuple[str, ...]) -> None:
     """Refuses names that are no outputs of the signature, or come twice."""
     seen: set[str] = set()
     for name in output_filter:

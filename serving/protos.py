@@ -4,9 +4,7 @@ Importing this imports TensorFlow, by way of tensorflow_serving.apis.
 """
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis.classification_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
@@ -32,21 +30,20 @@ from privet.components.shared.signatures import (
     REGRESS_METHOD_NAME,
     SERVING_DEFAULT,
 )
-from privet.serving import inference
-from privet.serving.engine import Engine
+from privet.serving import inference, tensors
+from privet.serving.engine import Engine, Signature
 from privet.serving.inference import Classifications
 from privet.serving.status import Code, RequestError, invalid_argument
 
-# NumPy's type character -> the field of a TensorProto that holds its values.
-_VALUE_FIELDS = {
-    **dict.fromkeys("bhiBH", "int_val"),
-    **dict.fromkeys("lq", "int64_val"),
-    **dict.fromkeys("LQ", "uint64_val"),
-    **dict.fromkeys("OS", "string_val"),
-    "f": "float_val",
-    "d": "double_val",
-    "I": "uint32_val",
-    "?": "bool_val",
+# DataTypes that messages can carry and arrays cannot.
+_OTHER_TYPES = {
+    11: "qint8",
+    12: "quint8",
+    13: "qint32",
+    15: "qint16",
+    16: "quint16",
+    20: "resource",
+    21: "variant",
 }
 
 _LOG_TYPES = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
@@ -56,15 +53,19 @@ def predict(engine: Engine, version: int, request: PredictRequest) -> PredictRes
     """Answers a predict request; `model_spec` names the signature that ran.
 
     Raises:
-      RequestError: see `inference.predict`.
+      RequestError: the inputs or the filter do not fit the signature, or the model failed.
     """
     signature = inference.predict_signature(engine, request.model_spec.signature_name)
-    inputs = {name: array_from_proto(name, proto) for name, proto in request.inputs.items()}
-    outputs = inference.predict(engine, signature, inputs, tuple(request.output_filter))
+    # Names come before values, and values before the filter: TF Serving checks in this order.
+    inference.check_input_names(signature, request.inputs)
+    inputs = _read_inputs(signature, request)
+    output_filter = tuple(request.output_filter)
+    inference.check_output_filter(signature, output_filter)
+    outputs = engine.run(signature.name, inputs, output_filter)
     response = PredictResponse()
     _fill_model_spec(response.model_spec, request.model_spec, version)
     for name, array in outputs.items():
-        response.outputs[name].CopyFrom(proto_from_array(array))
+        tensors.fill_proto(response.outputs[name], array)
     return response
 
 
@@ -79,6 +80,8 @@ def classify(
     response = ClassificationResponse()
     _fill_model_spec(response.model_spec, request.model_spec, version)
     name = request.model_spec.signature_name
+    # A wrong signature is told before a wrong input.
+    inference.check_classify_signature(inference.example_signature(engine, name))
     result = inference.classify(engine, name, examples_from_proto(request.input))
     _fill_classifications(response.result, result)
     return response
@@ -93,6 +96,7 @@ def regress(engine: Engine, version: int, request: RegressionRequest) -> Regress
     response = RegressionResponse()
     _fill_model_spec(response.model_spec, request.model_spec, version)
     name = request.model_spec.signature_name
+    inference.check_regress_signature(inference.example_signature(engine, name))
     values = inference.regress(engine, name, examples_from_proto(request.input))
     _fill_regressions(response.result, values)
     return response
@@ -156,47 +160,6 @@ def replay(engine: Engine, version: int, log: PredictionLog) -> None:
         )
 
 
-def array_from_proto(name: str, proto: TensorProto) -> np.ndarray:
-    """The array in a TensorProto; strings as objects that are bytes.
-
-    A proto with fewer values than elements repeats the last one, and with none holds zeros.
-
-    Raises:
-      RequestError: INVALID_ARGUMENT, the proto is not consistent.
-    """
-    try:
-        if not proto.tensor_content and not any(
-            field.name.endswith("_val") for field, _ in proto.ListFields()
-        ):
-            shape = tf.TensorShape(proto.tensor_shape).as_list()
-            data_type = tf.dtypes.as_dtype(proto.dtype)
-            if data_type == tf.string:
-                return np.full(shape, b"", dtype=object)
-            return np.zeros(shape, dtype=data_type.as_numpy_dtype)
-        array: np.ndarray = tf.make_ndarray(proto)
-    except (TypeError, ValueError, KeyError, MemoryError, OverflowError) as error:
-        raise invalid_argument(f"tensor parsing error: {name}") from error
-    return array
-
-
-def proto_from_array(array: np.ndarray) -> TensorProto:
-    """A TensorProto with the array's values in its typed field, such as `float_val`.
-
-    TF Serving fills these fields and clients read them; `tf.make_tensor_proto` would pack the
-    bytes of most arrays into `tensor_content`.
-    """
-    field = _VALUE_FIELDS.get(array.dtype.char)
-    if field is None:
-        packed: TensorProto = tf.make_tensor_proto(array)
-        return packed
-    proto = TensorProto(dtype=tf.dtypes.as_dtype(array.dtype).as_datatype_enum)
-    proto.tensor_shape.SetInParent()  # also for scalars, whose shape has no dimensions
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    getattr(proto, field).extend(array.ravel().tolist())
-    return proto
-
-
 def examples_from_proto(source: Input) -> np.ndarray:
     """The serialized tf.Examples of an Input, bytes as objects [examples].
 
@@ -232,6 +195,24 @@ def parse_log(record: bytes) -> PredictionLog:
         raise invalid_argument(
             f"Failed to parse warmup record: {record[:80]!r} ({len(record)} bytes)"
         ) from error
+
+
+def _read_inputs(signature: Signature, request: PredictRequest) -> dict[str, np.ndarray]:
+    """The arrays of a predict request that has the signature's inputs."""
+    inputs = {}
+    for position, (name, spec) in enumerate(signature.inputs.items()):
+        proto = request.inputs[name]
+        if proto.dtype in _OTHER_TYPES:
+            # The runtime would read these, to refuse them for any signature that is served.
+            raise invalid_argument(
+                f"Expects arg[{position}] to be {spec.type_name} but "
+                f"{_OTHER_TYPES[proto.dtype]} is provided"
+            )
+        try:
+            inputs[name] = tensors.array_from_proto(proto)
+        except (ValueError, MemoryError) as error:
+            raise invalid_argument(f"tensor parsing error: {name}") from error
+    return inputs
 
 
 def _check_tasks(engine: Engine, request: MultiInferenceRequest) -> None:

@@ -17,7 +17,7 @@ from privet.serving.tls import read_tls
 from privet.serving.tokens import read_token
 
 if TYPE_CHECKING:
-    from privet.serving.grpc_service import GrpcServer
+    from privet.serving.grpc_server import GrpcServer
     from privet.serving.rest_server import RestServer
 
 
@@ -56,10 +56,14 @@ class RunningServer:
             self.models: Models = models
             stack.callback(self._drain)
             if config.port:
-                from privet.serving import grpc_service  # imports TensorFlow
+                from privet.serving import grpc_server, grpc_service  # import TensorFlow
 
-                self._grpc = grpc_service.GrpcServer(
-                    models, metrics, config.host, config.port, config.grpc_max_threads
+                self._grpc = grpc_server.GrpcServer(
+                    grpc_service.GrpcApi(models, metrics),
+                    config,
+                    is_ready=models.is_ready,
+                    token=token,
+                    tls=tls,
                 )
             if rest_socket is not None:
                 from privet.serving import pages, rest_server
@@ -96,12 +100,14 @@ class RunningServer:
         """Does nothing while the server runs.
 
         Raises:
-          ServingError: the REST API has ended by itself.
+          ServingError: one of the APIs has ended by itself.
         """
-        if self._rest is not None and not self._rest.is_alive():
-            raise ServingError(
-                "The REST API has stopped by itself. Its error is in the log above; start again."
-            )
+        for name, server in (("REST", self._rest), ("gRPC", self._grpc)):
+            if server is not None and not server.is_alive():
+                raise ServingError(
+                    f"The {name} API has stopped by itself. Its error is in the log above; start "
+                    "again."
+                )
 
     def stop(self) -> None:
         """Stops taking requests, lets those under way finish, and drops the models."""

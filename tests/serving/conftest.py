@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,3 +265,129 @@ def start_rest() -> Iterator[Callable[..., SimpleNamespace]]:
             return SimpleNamespace(models=models, rest=rest, rest_port=port)
 
         yield start
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate and its key, in PEM."""
+
+    certificate: str
+    key: str
+
+
+def make_identity(name: str) -> Identity:
+    """A certificate for 127.0.0.1 that is its own authority."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Identity(
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode(),
+    )
+
+
+@pytest.fixture(scope="session")
+def identities() -> SimpleNamespace:
+    """The certificates of a server, of a client and of someone else."""
+    return SimpleNamespace(**{name: make_identity(name) for name in ("server", "client", "other")})
+
+
+@pytest.fixture
+def start_grpc() -> Iterator[Callable[..., SimpleNamespace]]:
+    """Starts the gRPC server alone, over `EchoModels`; its arguments are ServerConfig's."""
+    from privet.serving.config import ServerConfig
+    from privet.serving.grpc_server import GrpcServer
+    from privet.serving.grpc_service import GrpcApi
+    from privet.serving.metrics import Metrics
+    from privet.serving.ports import free_port
+
+    with contextlib.ExitStack() as stack:
+
+        def start(*, token: bytes | None = None, tls: Any = None, **settings: Any) -> Any:
+            models: Any = EchoModels()
+            config = ServerConfig(Path("unused"), port=free_port(), **settings)
+            api = GrpcApi(models, Metrics())
+            server = GrpcServer(api, config, is_ready=models.is_ready, token=token, tls=tls)
+            stack.callback(server.join)
+            stack.callback(server.ask_to_stop, 5)
+            stack.callback(models.gate.set)
+            return SimpleNamespace(models=models, server=server, address=f"127.0.0.1:{config.port}")
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def stubs_of() -> Callable[[str], contextlib.AbstractContextManager[SimpleNamespace]]:
+    """Opens a channel to an address, with the stubs of both services."""
+
+    @contextlib.contextmanager
+    def open_stubs(address: str) -> Iterator[SimpleNamespace]:
+        import grpc
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        with grpc.insecure_channel(address) as channel:
+            yield SimpleNamespace(
+                prediction=prediction_service_pb2_grpc.PredictionServiceStub(channel),
+                model=model_service_pb2_grpc.ModelServiceStub(channel),
+            )
+
+    return open_stubs
+
+
+@pytest.fixture(scope="module")
+def stubs(server: SimpleNamespace, stubs_of: Callable[..., Any]) -> Iterator[SimpleNamespace]:
+    """The stubs of `server`, which has every signature."""
+    with stubs_of(server.grpc_address) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tflite_server(
+    publish: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SimpleNamespace]:
+    """The same model served by TFLite, which has its default signature alone."""
+    from privet.serving.config import ServerConfig
+    from privet.serving.ports import free_port
+    from privet.serving.running import RunningServer
+
+    base_path = tmp_path_factory.mktemp("tflite")
+    publish(base_path, 1)
+    config = ServerConfig(
+        base_path, "m", port=free_port(), rest_api_port=free_port(), prefer_tflite_model=True
+    )
+    with RunningServer(config) as running:
+        yield SimpleNamespace(rest_port=config.rest_api_port, grpc_address=running.grpc_address)
+
+
+@pytest.fixture(scope="module", params=["server", "tflite_server"])
+def engine(
+    request: pytest.FixtureRequest, stubs_of: Callable[..., Any]
+) -> Iterator[SimpleNamespace]:
+    """The stubs of a server of each engine."""
+    with stubs_of(request.getfixturevalue(request.param).grpc_address) as made:
+        yield made

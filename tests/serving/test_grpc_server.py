@@ -1,0 +1,254 @@
+"""What stands around the gRPC API: TLS, token, health, limits, deadlines, drain."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from privet.components.shared.errors import ServingError
+from privet.serving import tensors
+from privet.serving.ports import free_port
+from privet.serving.tls import TlsConfig
+
+Start = Callable[..., SimpleNamespace]
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+def request(*values: float) -> bytes:
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+    made = PredictRequest()
+    made.model_spec.name = "m"
+    tensors.pack_proto(made.inputs["x"], np.array(values, np.float32))
+    return made.SerializeToString()
+
+
+def answer(content: bytes) -> list[float]:
+    from tensorflow_serving.apis.predict_pb2 import PredictResponse
+
+    values: list[float] = list(PredictResponse.FromString(content).outputs["x"].float_val)
+    return values
+
+
+def error_of(call: Callable[[], Any]) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code().name, caught.value.details()
+
+
+def wait_for_calls(server: SimpleNamespace, number: int) -> None:
+    """Waits until so many calls are under way."""
+    deadline = time.monotonic() + 20
+    while server.server.under_way != number:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@contextmanager
+def predicting(address: str, credentials: Any = None) -> Iterator[Any]:
+    """A function that sends serialized Predict requests."""
+    with (
+        grpc.insecure_channel(address)
+        if credentials is None
+        else grpc.secure_channel(address, credentials)
+    ) as channel:
+        yield channel.unary_unary(PREDICT)
+
+
+def test_short_and_long_requests_get_their_own_answers(start_grpc: Start) -> None:
+    server = start_grpc()
+    with predicting(server.address) as predict:
+        # The first of a kind runs in the pool, the next in the event loop, a large one in the pool.
+        for values in ((1.0, 2.0), (3.0,), tuple(map(float, range(100_000)))):
+            assert answer(predict(request(*values), timeout=20)) == list(values)
+
+
+def test_a_request_that_is_none_is_internal_as_in_cpp(start_grpc: Start) -> None:
+    with predicting(start_grpc().address) as predict:
+        code, message = error_of(lambda: predict(b"\xff", timeout=20))
+
+    assert code == "INTERNAL"
+    assert "Wanted a tensorflow.serving.PredictRequest; the 1 bytes" in message
+
+
+def test_unknown_methods_are_unimplemented(start_grpc: Start) -> None:
+    with grpc.insecure_channel(start_grpc().address) as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Nothing")
+        assert error_of(lambda: call(b"", timeout=20))[0] == "UNIMPLEMENTED"
+
+
+def test_requests_above_the_limit_are_told_to_come_back(start_grpc: Start) -> None:
+    server = start_grpc(max_concurrent_requests=1)
+    server.models.gate.clear()
+    with predicting(server.address) as predict:
+        first = predict.future(request(1), timeout=20)
+        assert server.models.entered.acquire(timeout=20)
+        code, message = error_of(lambda: predict(request(2), timeout=20))
+        server.models.gate.set()
+
+        assert code == "UNAVAILABLE"
+        assert "--max_concurrent_requests" in message
+        assert answer(first.result()) == [1.0]
+        assert answer(predict(request(3), timeout=20)) == [3.0]
+
+
+def test_a_call_that_nobody_waits_for_any_more_never_runs(start_grpc: Start) -> None:
+    server = start_grpc(grpc_max_threads=1)
+    server.models.gate.clear()
+    with predicting(server.address) as predict:
+        first = predict.future(request(1), timeout=20)
+        assert server.models.entered.acquire(timeout=20)
+        # The only thread is taken: these two wait for it, until one is late and one is cancelled.
+        assert error_of(lambda: predict(request(2), timeout=0.1))[0] == "DEADLINE_EXCEEDED"
+        wait_for_calls(server, 1)
+        cancelled = predict.future(request(3), timeout=20)
+        wait_for_calls(server, 2)
+        cancelled.cancel()
+        wait_for_calls(server, 1)
+        server.models.gate.set()
+
+        assert answer(first.result()) == [1.0]
+        assert answer(predict(request(4), timeout=20)) == [4.0]
+    assert server.models.entered.acquire(timeout=20)  # request 4
+    assert not server.models.entered.acquire(blocking=False)
+
+
+def test_token_is_wanted_of_all_but_health_checks(start_grpc: Start) -> None:
+    server = start_grpc(token=b"secret")
+    with predicting(server.address) as predict:
+
+        def call(*metadata: tuple[str, str]) -> bytes:
+            content: bytes = predict(request(1), timeout=20, metadata=metadata)
+            return content
+
+        assert answer(call(("authorization", "Bearer secret"))) == [1.0]
+        for metadata in ((), (("authorization", "Bearer other"),), (("authorization", "secret"),)):
+            code, message = error_of(lambda metadata=metadata: call(*metadata))
+            assert code == "UNAUTHENTICATED"
+            assert "authorization: Bearer" in message
+    assert check(server.address) == "SERVING"
+
+
+def test_tls(start_grpc: Start, identities: SimpleNamespace) -> None:
+    server = start_grpc(
+        tls=TlsConfig(identities.server.key.encode(), identities.server.certificate.encode())
+    )
+    trusting, doubting = (
+        grpc.ssl_channel_credentials(identity.certificate.encode())
+        for identity in (identities.server, identities.other)
+    )
+    with predicting(server.address, trusting) as predict:
+        assert answer(predict(request(1), timeout=20)) == [1.0]
+    with predicting(server.address, doubting) as predict:
+        assert error_of(lambda: predict(request(1), timeout=20))[0] == "UNAVAILABLE"
+    with predicting(server.address) as predict:  # without TLS
+        assert error_of(lambda: predict(request(1), timeout=20))[0] == "UNAVAILABLE"
+
+
+def test_tls_with_client_verify_wants_a_known_client(
+    start_grpc: Start, identities: SimpleNamespace
+) -> None:
+    server = start_grpc(
+        tls=TlsConfig(
+            identities.server.key.encode(),
+            identities.server.certificate.encode(),
+            identities.client.certificate.encode(),
+            client_verify=True,
+        )
+    )
+
+    def code(identity: Any) -> str:
+        shown = (identity.key.encode(), identity.certificate.encode()) if identity else ()
+        credentials = grpc.ssl_channel_credentials(identities.server.certificate.encode(), *shown)
+        with predicting(server.address, credentials) as predict:
+            try:
+                return str(answer(predict(request(1), timeout=20)))
+            except grpc.RpcError as error:
+                return str(error.code().name)
+
+    assert code(identities.client) == "[1.0]"
+    assert code(identities.other) == "UNAVAILABLE"
+    assert code(None) == "UNAVAILABLE"
+
+
+def check(address: str, service: str = "") -> str:
+    """What a health check answers."""
+    with grpc.insecure_channel(address) as channel:
+        response = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(service=service), timeout=20
+        )
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+
+
+def test_health_follows_readiness(start_grpc: Start) -> None:
+    server = start_grpc()
+    for service in ("", "tensorflow.serving.PredictionService", "PredictionService"):
+        assert check(server.address, service) == "SERVING"
+    server.models.ready = False
+    assert check(server.address, "tensorflow.serving.ModelService") == "NOT_SERVING"
+    assert error_of(lambda: check(server.address, "other"))[0] == "NOT_FOUND"
+
+
+def test_health_is_off_on_request(start_grpc: Start) -> None:
+    server = start_grpc(enable_grpc_healthcheck_service=False)
+    assert error_of(lambda: check(server.address))[0] == "UNIMPLEMENTED"
+
+
+def test_drain_tells_watchers_and_answers_what_is_under_way(start_grpc: Start) -> None:
+    server = start_grpc()
+    server.models.gate.clear()
+    with (
+        predicting(server.address) as predict,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        watching = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=20
+        )
+        states = health_pb2.HealthCheckResponse
+        assert next(watching).status == states.SERVING
+        under_way = predict.future(request(1), timeout=20)
+        assert server.models.entered.acquire(timeout=20)
+        server.server.ask_to_stop(20)
+
+        assert [response.status for response in watching] == [states.NOT_SERVING]
+        server.models.gate.set()
+        assert answer(under_way.result()) == [1.0]
+        server.server.join()
+        assert not server.server.is_alive()
+        assert error_of(lambda: predict(request(2), timeout=20))[0] == "UNAVAILABLE"
+
+
+def test_calls_longer_than_the_drain_are_ended(start_grpc: Start) -> None:
+    server = start_grpc()
+    server.models.gate.clear()
+    with predicting(server.address) as predict:
+        under_way = predict.future(request(1), timeout=20)
+        assert server.models.entered.acquire(timeout=20)
+        server.server.ask_to_stop(0)
+
+        assert error_of(under_way.result)[0] in ("UNAVAILABLE", "CANCELLED")
+
+
+def test_a_port_in_use_is_said(start_grpc: Start) -> None:
+    from privet.serving.config import ServerConfig
+    from privet.serving.grpc_server import GrpcServer
+    from privet.serving.grpc_service import GrpcApi
+    from privet.serving.metrics import Metrics
+
+    taken = start_grpc()
+    config = ServerConfig(
+        model_base_path="unused",  # type: ignore[arg-type]
+        port=int(taken.address.rpartition(":")[2]),
+        rest_api_port=free_port(),
+    )
+    threads = threading.active_count()
+    with pytest.raises(ServingError, match=r"the port cannot be bound\. .* --port"):
+        GrpcServer(GrpcApi(taken.models, Metrics()), config, is_ready=lambda: True)
+    assert threading.active_count() == threads
