@@ -18,6 +18,22 @@ _DECADES = 10.0 ** np.arange(-4, 7)
 _SIX_DIGITS = np.array([np.nan, *10.0 ** np.arange(9, -1, -1), np.nan])
 _NINE_DIGITS = 1000 * _SIX_DIGITS
 
+# Smaller ones, from 1e-14: by decade, what makes a whole number of six or nine digits of them. The
+# latter is split into two numbers whose products with a float32 are exact in a double.
+_SMALL_DECADES = 10.0 ** np.arange(-14, -4)
+_SMALL_SIX_DIGITS = 10.0 ** np.arange(19, 9, -1)
+_SMALL_NINE_DIGITS = 10.0 ** np.arange(22, 12, -1)
+_SMALL_NINE_HIGH = (_SMALL_NINE_DIGITS.view(np.int64) & (-1 << 27)).view(np.float64)
+_SMALL_NINE_LOW = _SMALL_NINE_DIGITS - _SMALL_NINE_HIGH
+# orjson writes them 1e31 times as large, which brings their exponents to where no other float32
+# that it writes has one; their texts are put right afterwards.
+_SMALL_SCALE = 10.0 ** np.arange(9, 19)
+_FEW = 12  # or fewer are quicker one by one
+_SMALL_TEXTS = (
+    (b"1e+27", b"0.0001"),  # float32's nearest to it is a little less
+    *((b"e+%d" % (31 - exponent), b"e-%02d" % exponent) for exponent in range(5, 15)),
+)
+
 
 def compact_numbers(array: np.ndarray) -> bytes | None:
     """Writes numbers or truth values as nested lists, without any space.
@@ -95,7 +111,7 @@ def _compact_floats(array: np.ndarray) -> bytes:
 
     Each is rounded to the double nearest to the six or nine digits wanted; orjson then prints the
     fewest digits that give that double, which are these. What `%g` writes otherwise than orjson
-    (exponents, NaN, infinities) goes through it as NaN, which it prints as null.
+    (large exponents, NaN, infinities) goes through it as NaN, which it prints as null.
     """
     exact = array.astype(np.float64)
     decade = _DECADES.searchsorted(np.abs(exact), "right")
@@ -105,7 +121,34 @@ def _compact_floats(array: np.ndarray) -> bytes:
     nine_digits = np.rint(exact * scale) / scale
     rounded = np.where(six_digits.astype(np.float32) == array, six_digits, nine_digits)
     text = orjson.dumps(rounded, option=_NUMPY)
-    return _with_texts(text, array[np.isnan(rounded)]) if b"null" in text else text
+    left = text.count(b"null")
+    if left > _FEW:
+        small = (decade == 0) & (np.abs(exact) >= _SMALL_DECADES[0])
+        rounded[small] = _small_floats(array[small])
+        text = orjson.dumps(rounded, option=_NUMPY)
+        for written, wanted in _SMALL_TEXTS:
+            text = text.replace(written, wanted)
+    return _with_texts(text, array[np.isnan(rounded)]) if left else text
+
+
+def _small_floats(numbers: np.ndarray) -> np.ndarray:
+    """The numbers to write for float32 from 1e-14 to below 1e-4: 1e31 times as large.
+
+    A product with a power of ten is rounded to nine digits exactly as it is without the limits of
+    a double: what the sum of its two exact parts lost decides where that sum is close to a tie.
+    """
+    exact = numbers.astype(np.float64)
+    decade = _SMALL_DECADES.searchsorted(np.abs(exact), "right") - 1
+    high, low = exact * _SMALL_NINE_HIGH[decade], exact * _SMALL_NINE_LOW[decade]
+    product = high + low
+    lost = low - (product - high)
+    nine_digits = np.rint(product)
+    rest = (product - nine_digits) + lost
+    nine_digits += (rest > 0.5).astype(np.float64) - (rest < -0.5)
+    scale = _SMALL_SIX_DIGITS[decade]
+    six_digits = np.rint(exact * scale)
+    fits = (six_digits / scale).astype(np.float32) == numbers
+    return np.where(fits, 1000 * six_digits, nine_digits) * _SMALL_SCALE[decade]
 
 
 def _with_texts(text: bytes, numbers: np.ndarray) -> bytes:

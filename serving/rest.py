@@ -10,12 +10,11 @@ from privet.components.shared.signatures import SERVING_DEFAULT
 from privet.serving import codec, examples, inference, metadata
 from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter
-from privet.serving.metrics import Call, Metrics
+from privet.serving.metrics import Metrics
 from privet.serving.models import ModelRequest, Models
 from privet.serving.status import Code, RequestError, invalid_argument
 from privet.serving.versions import Servable
 
-_API_PATH = re.compile(r"/v1/.*", re.IGNORECASE)
 _VERSION_OR_LABEL = r"(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?"
 _INFERENCE_PATH = re.compile(
     rf"/v1/models/([^/:]+){_VERSION_OR_LABEL}:(classify|regress|predict)", re.IGNORECASE
@@ -76,40 +75,31 @@ class RestApi:
           path: as it was sent, with its percent signs, without the query.
           body: in full, and unpacked.
         """
-        if not _API_PATH.fullmatch(path):
+        if path[:4].lower() != "/v1/":
             return _not_found()
         try:
             with self._metrics.call("REST") as call:
-                return self._answer(call, method, path, body)
+                resource, request = _route(method, path)
+                call.model_name = request.name
+                match resource:
+                    case "predict":
+                        call.api = resource
+                        return self._predict(request, body)
+                    case "classify":
+                        call.api = resource
+                        return self._classify(request, body)
+                    case "regress":
+                        call.api = resource
+                        return self._regress(request, body)
+                    case "metadata":
+                        return self._metadata(request)
+                    case _:
+                        return self._status(request)
         except RequestError as error:
             return error_response(error)
         except Exception as error:
             _log.exception("%s %s failed", method, path)
             return error_response(RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-
-    def _answer(self, call: Call, method: str, path: str, body: bytes) -> Response:
-        """The response to a request that succeeds."""
-        if method == "POST" and (match := _INFERENCE_PATH.fullmatch(path)):
-            name, version, label, verb = match.groups()
-            request = _model_request(name, version, label)
-            call.model_name, call.api = request.name, verb
-            # The path matches in any case, but TF Serving then compares the verb exactly.
-            if verb == "predict":
-                return self._predict(request, body)
-            if verb == "classify":
-                return self._classify(request, body)
-            if verb == "regress":
-                return self._regress(request, body)
-        elif method == "GET" and (match := _STATUS_PATH.fullmatch(path)):
-            name, version, label, resource = match.groups()
-            request = _model_request(name or "", version, label)
-            call.model_name = request.name
-            if not request.name:
-                raise invalid_argument("Missing model name in request.")
-            if resource == "metadata":
-                return self._metadata(request)
-            return self._status(request)
-        raise invalid_argument(f"Malformed request: {method} {path}")
 
     def _predict(self, request: ModelRequest, body: bytes) -> Response:
         document = parse_document(body)
@@ -154,6 +144,29 @@ class RestApi:
     def _metadata(self, request: ModelRequest) -> Response:
         with self._models.use(request) as servable:
             return Response(200, metadata.metadata_json(servable))
+
+
+@lru_cache(maxsize=256)
+def _route(method: str, path: str) -> tuple[str, ModelRequest]:
+    """What a request is for: `predict`, `status` and so on, and of which model.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT, there is no such route.
+    """
+    if method == "POST" and (match := _INFERENCE_PATH.fullmatch(path)):
+        name, version, label, verb = match.groups()
+        request = _model_request(name, version, label)
+        # The path matches in any case, but TF Serving then compares the verb exactly.
+        if verb == verb.lower():
+            return verb, request
+    elif method == "GET" and (match := _STATUS_PATH.fullmatch(path)):
+        name, version, label, resource = match.groups()
+        request = _model_request(name or "", version, label)
+        if not request.name:
+            raise invalid_argument("Missing model name in request.")
+        # Likewise.
+        return "metadata" if resource == "metadata" else "status", request
+    raise invalid_argument(f"Malformed request: {method} {path}")
 
 
 def _model_request(name: str, version: str | None, label: str | None) -> ModelRequest:

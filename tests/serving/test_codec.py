@@ -331,6 +331,23 @@ def test_floats_written_at_once_have_the_digits_of_each(values: list[float]) -> 
     assert found == f"[{','.join(decimal(value, np.float32) for value in values)}]".encode()
 
 
+def test_many_small_floats_are_written_as_each_alone() -> None:
+    bits = np.random.default_rng(0).integers(*np.float32([1e-15, 2e-4]).view(np.int32), 20_000)
+    numbers = bits.astype(np.int32).view(np.float32)
+    # Few digits are rare among all numbers; and next to them lie those that look so.
+    few = np.float32(
+        [digits * 10.0**power for digits in (1, 25, 999999) for power in range(-20, -4)]
+    )
+    beside = np.concatenate(
+        [few, np.nextafter(few, np.float32(0)), np.nextafter(few, np.float32(1))]
+    )
+    values = np.concatenate([numbers, -numbers, beside])
+
+    found = compact_numbers(values)
+
+    assert found == f"[{','.join(decimal(x, np.float32) for x in values.tolist())}]".encode()
+
+
 def test_rows_of_more_dimensions_than_numpy_has() -> None:
     row: Any = 1
     for _ in range(32):
