@@ -1,6 +1,7 @@
 """Arrays as JSON text with TF Serving's digits and layout, at the speed of NumPy and orjson."""
 
 import base64
+import struct
 
 import numpy as np
 import orjson
@@ -11,6 +12,8 @@ from privet.serving.status import invalid_argument
 _INDENT = "    "
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _INTEGER_CODES = "bBhilqILQ?"
+_FEW = 16  # floats, or fewer, are written sooner by Python than by NumPy
+_WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 # A float32 from 0.0001 to below a million times these powers of ten is exact in a double, and has
 # six digits, or nine, before its point. By decade; other floats become NaN.
@@ -28,7 +31,6 @@ _SMALL_NINE_LOW = _SMALL_NINE_DIGITS - _SMALL_NINE_HIGH
 # orjson writes them 1e31 times as large, which brings their exponents to where no other float32
 # that it writes has one; their texts are put right afterwards.
 _SMALL_SCALE = 10.0 ** np.arange(9, 19)
-_FEW = 12  # or fewer are quicker one by one
 _SMALL_TEXTS = (
     (b"1e+27", b"0.0001"),  # float32's nearest to it is a little less
     *((b"e+%d" % (31 - exponent), b"e-%02d" % exponent) for exponent in range(5, 15)),
@@ -45,7 +47,7 @@ def compact_numbers(array: np.ndarray) -> bytes | None:
     width can need; whole ones end in `.0`.
     """
     if array.dtype.char == "f":
-        return _compact_floats(array)
+        return _few_floats(array) if array.size <= _FEW else _compact_floats(array)
     if array.dtype.char == "d":
         return _with_texts(orjson.dumps(np.full_like(array, np.nan), option=_NUMPY), array)
     if array.dtype.char in _INTEGER_CODES:
@@ -106,6 +108,31 @@ def _element_texts(array: np.ndarray, base64_level: int | None) -> list[str]:
     raise invalid_argument(f"Failed to write JSON value for tensor type: {name}")
 
 
+def _few_floats(array: np.ndarray) -> bytes:
+    """Writes float32, of any shape with elements."""
+    texts = _float_texts(tuple(array.reshape(-1).tolist()))
+    for length in array.shape[::-1]:
+        starts = range(0, len(texts), length)
+        texts = [f"[{','.join(texts[start : start + length])}]" for start in starts]
+    return texts[0].encode("ascii")
+
+
+def _float_texts(values: tuple[float, ...]) -> list[str]:
+    """Each float32's text, as `decimal` writes it."""
+    form = f"{len(values)}f"
+    texts = ("%g " * len(values) % values).split()
+    again = struct.unpack(form, struct.pack(form, *map(float, texts)))
+    if again != values:
+        nine_digits = ("%.9g " * len(values) % values).split()
+        found = zip(texts, nine_digits, again, values, strict=True)
+        texts = [six if same == value else nine for six, nine, same, value in found]
+    return [text if "." in text or "e" in text else _whole(text) for text in texts]
+
+
+def _whole(text: str) -> str:
+    return _WORDS.get(text) or text + ".0"
+
+
 def _compact_floats(array: np.ndarray) -> bytes:
     """Writes float32.
 
@@ -153,7 +180,12 @@ def _small_floats(numbers: np.ndarray) -> np.ndarray:
 
 def _with_texts(text: bytes, numbers: np.ndarray) -> bytes:
     """Puts the numbers in the places of the nulls, in order."""
+    values = numbers.reshape(-1).tolist()
+    if numbers.dtype.char == "f":
+        texts = _float_texts(tuple(values))
+    else:
+        texts = [decimal(value, np.float64) for value in values]
     pieces = text.split(b"null")
-    for position, number in enumerate(numbers.reshape(-1).tolist()):
-        pieces[position] += decimal(number, numbers.dtype.type).encode("ascii")
+    for position, written in enumerate(texts):
+        pieces[position] += written.encode("ascii")
     return b"".join(pieces)

@@ -335,13 +335,9 @@ def test_many_small_floats_are_written_as_each_alone() -> None:
     bits = np.random.default_rng(0).integers(*np.float32([1e-15, 2e-4]).view(np.int32), 20_000)
     numbers = bits.astype(np.int32).view(np.float32)
     # Few digits are rare among all numbers; and next to them lie those that look so.
-    few = np.float32(
-        [digits * 10.0**power for digits in (1, 25, 999999) for power in range(-20, -4)]
-    )
-    beside = np.concatenate(
-        [few, np.nextafter(few, np.float32(0)), np.nextafter(few, np.float32(1))]
-    )
-    values = np.concatenate([numbers, -numbers, beside])
+    few = np.float32([[1e-20], [25e-20], [999999e-20]]) * np.float32(10) ** np.arange(16)
+    beside = [np.nextafter(few, np.float32(end)).ravel() for end in (0, 1)]
+    values = np.concatenate([numbers, -numbers, few.ravel(), *beside]).astype(np.float32)
 
     found = compact_numbers(values)
 
