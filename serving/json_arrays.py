@@ -21,20 +21,22 @@ _DECADES = 10.0 ** np.arange(-4, 7)
 _SIX_DIGITS = np.array([np.nan, *10.0 ** np.arange(9, -1, -1), np.nan])
 _NINE_DIGITS = 1000 * _SIX_DIGITS
 
-# Smaller ones, from 1e-14: by decade, what makes a whole number of six or nine digits of them. The
-# latter is split into two numbers whose products with a float32 are exact in a double.
-_SMALL_DECADES = 10.0 ** np.arange(-14, -4)
-_SMALL_SIX_DIGITS = 10.0 ** np.arange(19, 9, -1)
-_SMALL_NINE_DIGITS = 10.0 ** np.arange(22, 12, -1)
+# Smaller ones, from 1e-14 to below 0.000099999: by decade, what makes a whole number of six or nine
+# digits of them. The latter is split into two, whose products with a float32 are exact in a double.
+_SMALL_EXPONENTS = np.arange(-14, -4)
+_SMALL_DECADES = 10.0**_SMALL_EXPONENTS
+_SMALL_END = 9.9999e-5
+_SMALL_SIX_DIGITS = 10.0 ** (5 - _SMALL_EXPONENTS)
+_SMALL_NINE_DIGITS = 10.0 ** (8 - _SMALL_EXPONENTS)
 _SMALL_NINE_HIGH = (_SMALL_NINE_DIGITS.view(np.int64) & (-1 << 27)).view(np.float64)
 _SMALL_NINE_LOW = _SMALL_NINE_DIGITS - _SMALL_NINE_HIGH
-# orjson writes them 1e31 times as large, which brings their exponents to where no other float32
-# that it writes has one; their texts are put right afterwards.
-_SMALL_SCALE = 10.0 ** np.arange(9, 19)
-_SMALL_TEXTS = (
-    (b"1e+27", b"0.0001"),  # float32's nearest to it is a little less
-    *((b"e+%d" % (31 - exponent), b"e-%02d" % exponent) for exponent in range(5, 15)),
+# orjson writes them with exponents that no other number here has, 25 for -5, 26 for -6 and so on.
+# These become `%g`'s in the text. (Digits times such a power of ten are right to the last bit.)
+_SMALL_SCALE = 10.0 ** np.where(
+    _SMALL_EXPONENTS < -10, -3 - _SMALL_EXPONENTS, 12 - _SMALL_EXPONENTS
 )
+_SMALL_TEXTS = ((b"e+2", b"e-0"), (b"e+30", b"e-10"))
+_SMALLEST_TEXTS = tuple((b"e+%d" % (5 + n), b"e-%d" % n) for n in range(11, 15))
 
 
 def compact_numbers(array: np.ndarray) -> bytes | None:
@@ -141,25 +143,27 @@ def _compact_floats(array: np.ndarray) -> bytes:
     (large exponents, NaN, infinities) goes through it as NaN, which it prints as null.
     """
     exact = array.astype(np.float64)
-    decade = _DECADES.searchsorted(np.abs(exact), "right")
+    size = np.abs(exact)
+    decade = _DECADES.searchsorted(size, "right")
     scale = _SIX_DIGITS[decade]
     six_digits = np.rint(exact * scale) / scale
     scale = _NINE_DIGITS[decade]
     nine_digits = np.rint(exact * scale) / scale
     rounded = np.where(six_digits.astype(np.float32) == array, six_digits, nine_digits)
-    text = orjson.dumps(rounded, option=_NUMPY)
-    left = text.count(b"null")
-    if left > _FEW:
-        small = (decade == 0) & (np.abs(exact) >= _SMALL_DECADES[0])
+    small = (size < _SMALL_END) & (size >= _SMALL_DECADES[0])
+    if small.any():
         rounded[small] = _small_floats(array[small])
-        text = orjson.dumps(rounded, option=_NUMPY)
-        for written, wanted in _SMALL_TEXTS:
+    text = orjson.dumps(rounded, option=_NUMPY)
+    if b"e+" in text:
+        for written, wanted in (
+            _SMALL_TEXTS if b"e+1" not in text else _SMALL_TEXTS + _SMALLEST_TEXTS
+        ):
             text = text.replace(written, wanted)
-    return _with_texts(text, array[np.isnan(rounded)]) if left else text
+    return _with_texts(text, array[np.isnan(rounded)]) if b"null" in text else text
 
 
 def _small_floats(numbers: np.ndarray) -> np.ndarray:
-    """The numbers to write for float32 from 1e-14 to below 1e-4: 1e31 times as large.
+    """The numbers to write for float32 from 1e-14 to below 0.000099999.
 
     A product with a power of ten is rounded to nine digits exactly as it is without the limits of
     a double: what the sum of its two exact parts lost decides where that sum is close to a tie.
@@ -169,13 +173,17 @@ def _small_floats(numbers: np.ndarray) -> np.ndarray:
     high, low = exact * _SMALL_NINE_HIGH[decade], exact * _SMALL_NINE_LOW[decade]
     product = high + low
     lost = low - (product - high)
-    nine_digits = np.rint(product)
-    rest = (product - nine_digits) + lost
-    nine_digits += (rest > 0.5).astype(np.float64) - (rest < -0.5)
+    digits = np.rint(product)
+    rest = (product - digits) + lost
+    digits += (rest > 0.5).astype(np.float64) - (rest < -0.5)
     scale = _SMALL_SIX_DIGITS[decade]
     six_digits = np.rint(exact * scale)
-    fits = (six_digits / scale).astype(np.float32) == numbers
-    return np.where(fits, 1000 * six_digits, nine_digits) * _SMALL_SCALE[decade]
+    digits = np.where((six_digits / scale).astype(np.float32) == numbers, 1000 * six_digits, digits)
+    over = np.abs(digits) == 1e9  # rounded up to the next decade
+    if over.any():
+        digits[over] /= 10
+        decade[over] += 1
+    return digits * _SMALL_SCALE[decade]
 
 
 def _with_texts(text: bytes, numbers: np.ndarray) -> bytes:
