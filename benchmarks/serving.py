@@ -126,11 +126,18 @@ def grpc(folder: str, quick: bool) -> list[dict[str, Any]]:
         base_path, f"--rest_api_port={port}", f"--port={grpc_port}", "--prefer_tflite_model"
     )
     script = str(Path(__file__).with_name("_grpc_load.py"))
-    rates, p99s = [], []
+    loads = []
     with running(command, port):
         for turn in range(3 if quick else 6):
             told = subprocess.run(
-                [sys.executable, script, f"127.0.0.1:{grpc_port}", "m"],
+                [
+                    sys.executable,
+                    script,
+                    f"127.0.0.1:{grpc_port}",
+                    "m",
+                    "--input=pixels",
+                    *("--shape", "1", "64"),
+                ],
                 capture_output=True,
                 check=True,
                 text=True,
@@ -138,9 +145,10 @@ def grpc(folder: str, quick: bool) -> list[dict[str, Any]]:
             ).stdout
             if turn:
                 found = json.loads(told)
-                rates.append(found["rate"])
-                p99s.append(found["p99"])
-    load = Load(statistics.median(rates), 0.0, statistics.median(p99s), 0)
+                loads.append(
+                    Load(found["requests_per_second"], found["p50_ms"], found["p99_ms"], 0)
+                )
+    load = median(loads)
     return [_rate("gRPC, TensorFlow Lite, one image", load, 3_000)]
 
 
