@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup data run test slow check format bench peers serve lock clean
+.PHONY: help setup data run test slow check format bench peers serve thin lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,7 @@ format: setup ## apply what the linter can
 	$(BIN)/ruff format .
 
 bench: export PRIVET_PFL_PYTHON ?= $(wildcard $(abspath $(VENV)-peers/bin/python))
+bench: export PRIVET_TFLITE_PYTHON ?= $(wildcard $(abspath $(VENV)-tflite/bin/python))
 bench: setup ## run all benchmarks
 	@for benchmark in benchmarks/*.py; do \
 	  case $$benchmark in */_*) continue ;; esac; \
@@ -55,21 +56,28 @@ peers: setup ## install pfl-research beside Privet, for `make bench` to compare 
 serve: setup ## serve what `make run` pushed, on http://127.0.0.1:8501
 	$(BIN)/privet serve --model_name=$(NAME) --model_base_path=runs/$(NAME)/serving/$(NAME)
 
+# What an earlier build left in build/ would be installed too, files that are gone since as well.
+thin: $(VENV)-tflite/bin/python ## make .venv-tflite, which serves without TensorFlow (114 MB)
+	@$< -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --require-hashes -r requirements-tflite.txt
+	@rm -rf build
+	@$< -m pip install --quiet --disable-pip-version-check --no-deps .
+
 lock: $(VENV)/.installed ## write requirements*.txt with hashes out of requirements*.in
 	$(BIN)/python scripts/lock.py
 
 clean: ## remove everything that was made
-	rm -rf $(VENV) $(VENV)-peers build dist *.egg-info runs examples/*/data
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-tflite build dist *.egg-info runs examples/*/data
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A Python 3.11 that can make virtual environments, wherever it is. Whatever PYTHON names wins.
-$(VENV)/bin/python:
+$(VENV)/bin/python $(VENV)-tflite/bin/python: %/bin/python:
 	@for python in $(PYTHON) python3.11 python3 $(PYENV_PYTHONS); do \
 	  if "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, 11))' \
 	      >/dev/null 2>&1; then \
-	    echo "Making $(VENV) with $$("$$python" --version) ($$python)"; \
-	    "$$python" -m venv $(VENV) && exit 0; \
-	    rm -rf $(VENV); exit 1; \
+	    echo "Making $* with $$("$$python" --version) ($$python)"; \
+	    "$$python" -m venv $* && exit 0; \
+	    rm -rf $*; exit 1; \
 	  fi; \
 	done; \
 	echo "Privet needs Python 3.11 with venv (Debian: apt-get install python3.11-venv; or pyenv" \

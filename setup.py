@@ -63,6 +63,7 @@ setup(
         "google-crc32c",
         "grpcio",
         "grpcio-health-checking",
+        "httptools",
         "jinja2",
         "markupsafe",
         "matplotlib",
@@ -72,6 +73,7 @@ setup(
         "numpy",
         "orjson",
         "pillow",
+        "protobuf",
         "psutil",
         "psycopg2-binary",
         "pyarrow",
@@ -83,6 +85,7 @@ setup(
         "tensorflow-serving-api==2.14.1",
         "tqdm",
         "uvicorn",
+        "uvloop",
         "vl-convert-python",
     ],
 )

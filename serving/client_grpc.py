@@ -75,7 +75,7 @@ class GrpcClient:
         """Predicts.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: the server cannot be reached or refuses, with its message.
         """
         from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
@@ -113,7 +113,7 @@ class GrpcClient:
           For each example its (label, score) pairs.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: the server cannot be reached or refuses, with its message.
         """
         from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 
@@ -143,7 +143,7 @@ class GrpcClient:
           One number for each example.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: the server cannot be reached or refuses, with its message.
         """
         from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
@@ -157,7 +157,7 @@ class GrpcClient:
         """The state of each version of a model.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: the server cannot be reached, or does not know the model.
         """
         return {status.version: status.state.name for status in self.statuses(model_name)}
 
@@ -171,7 +171,7 @@ class GrpcClient:
         """The same with the reasons, newest first, or of one version.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: the server cannot be reached, or does not know the model.
         """
         from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 
@@ -199,7 +199,7 @@ class GrpcClient:
         """The model's signatures: name -> SignatureDef message.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: the server cannot be reached, or does not know the model.
         """
         from tensorflow_serving.apis.get_model_metadata_pb2 import (
             GetModelMetadataRequest,

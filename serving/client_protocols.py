@@ -12,7 +12,8 @@ from privet.serving.client_errors import client_error
 from privet.serving.client_grpc import GrpcClient
 from privet.serving.client_rest import RestClient
 from privet.serving.client_tls import ClientTls
-from privet.serving.engine import Signature, TensorSpec, numpy_type_of
+from privet.serving.data_types import numpy_type_of
+from privet.serving.engine import Signature, TensorSpec
 from privet.serving.status import Code
 from privet.serving.versions import State, VersionStatus
 

@@ -83,7 +83,8 @@ class RestClient:
           The value of `predictions` or of `outputs`.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ServingError: both or none of `instances` and `inputs` are given.
+          ClientError: the server cannot be reached or refuses, with its message.
         """
         if (instances is None) == (inputs is None):
             raise ServingError("Wanted one of instances and inputs; got both or neither.")
@@ -111,7 +112,7 @@ class RestClient:
           For each example its (label, score) pairs.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: the server cannot be reached or refuses, with its message.
         """
         body = _example_body(examples, context, signature_name)
         path = model_path(model_name, version, label) + ":classify"
@@ -135,7 +136,7 @@ class RestClient:
           One number for each example.
 
         Raises:
-          ServingError: the server cannot be reached or refuses, with its message.
+          ClientError: the server cannot be reached or refuses, with its message.
         """
         body = _example_body(examples, context, signature_name)
         path = model_path(model_name, version, label) + ":regress"
@@ -155,7 +156,7 @@ class RestClient:
           For each `{"version": "1", "state": "AVAILABLE", "status": {...}}`.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: the server cannot be reached, or does not know the model.
         """
         answer = self.request("GET", model_path(model_name, version), None, timeout_seconds)
         statuses: list[dict[str, Any]] = answer["model_version_status"]
@@ -172,7 +173,7 @@ class RestClient:
         """The model's signatures: `{"model_spec": ..., "metadata": {"signature_def": ...}}`.
 
         Raises:
-          ServingError: the server cannot be reached, or does not know the model.
+          ClientError: the server cannot be reached, or does not know the model.
         """
         path = model_path(model_name, version, label) + "/metadata"
         answer: dict[str, Any] = self.request("GET", path, None, timeout_seconds)

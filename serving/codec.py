@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from privet.serving.document import Document
-from privet.serving.engine import Signature, TensorSpec
+from privet.serving.engine import Signature, TensorSpec, shape_text
 from privet.serving.json_arrays import array_texts, compact_numbers
 from privet.serving.json_tensor import fill_tensor, is_base64_object
 from privet.serving.json_writer import debug_text, quoted
@@ -176,7 +176,7 @@ def _add_row(rows: list[np.ndarray], value: Any, spec: TensorSpec, name: str) ->
         raise invalid_argument(f"Expecting tensor size: {rows[0].size} but got: {row.size}")
     if rows and row.shape != rows[0].shape:
         raise invalid_argument(
-            f"Expecting shape {_shape_text(rows[0].shape)} but got: {_shape_text(row.shape)}"
+            f"Expecting shape {shape_text(rows[0].shape)} but got: {shape_text(row.shape)}"
         )
     rows.append(row)
 
@@ -286,8 +286,3 @@ def _check_batch_sizes(outputs: Mapping[str, np.ndarray]) -> None:
 def _is_row_object(value: Any) -> bool:
     """Whether an instance names its inputs."""
     return isinstance(value, dict) and not is_base64_object(value)
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    """A shape in TF Serving's messages: [2,3]."""
-    return f"[{','.join(map(str, shape))}]"

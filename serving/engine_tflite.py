@@ -14,6 +14,7 @@ from privet.serving.engine import (
     Signature,
     check_input_types,
     select_outputs,
+    shape_text,
     signature_from_proto,
 )
 from privet.serving.status import Code, RequestError, invalid_argument
@@ -237,7 +238,7 @@ def _check_layers(interpreter: Any, arrays: Sequence[np.ndarray]) -> None:
         if any(size < 0 for size in shape):
             raise invalid_argument(
                 f"Inputs of shape {_shapes_text(arrays)} are too small for the model: tensor "
-                f"{tensor['name']} would be of shape {_shape_text(shape)}"
+                f"{tensor['name']} would be of shape {shape_text(shape)}"
             )
 
 
@@ -273,8 +274,8 @@ def _check_shapes(plan: _Plan, arrays: Sequence[np.ndarray]) -> None:
         ):
             continue
         raise invalid_argument(
-            f"Expects arg[{position}] ({one.name}) to be of shape {_shape_text(wanted)} but "
-            f"{_shape_text(shape)} is provided"
+            f"Expects arg[{position}] ({one.name}) to be of shape {shape_text(wanted)} but "
+            f"{shape_text(shape)} is provided"
         )
 
 
@@ -324,11 +325,6 @@ def _agree(whole: np.ndarray, parts: np.ndarray) -> bool:
     return bool(np.allclose(whole, parts, rtol=0, atol=_ROUNDING * scale, equal_nan=True))
 
 
-def _shape_text(shape: Shape) -> str:
-    """A shape in TensorFlow's messages: [2,3]."""
-    return f"[{','.join(map(str, shape))}]"
-
-
 def _shapes_text(arrays: Sequence[np.ndarray]) -> str:
     """The shapes of all inputs."""
-    return ", ".join(_shape_text(array.shape) for array in arrays)
+    return ", ".join(shape_text(array.shape) for array in arrays)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from privet.components.shared import tf_example
 from privet.serving.document import Document
-from privet.serving.example_proto import new_example
+from privet.serving.inference import Classifications, serialize_examples
 from privet.serving.json_tensor import decode_base64, is_base64_object, json_type_name
 from privet.serving.json_writer import PrettyWriter, decimal
 from privet.serving.status import RequestError, invalid_argument
@@ -13,8 +14,6 @@ from privet.serving.status import RequestError, invalid_argument
 if TYPE_CHECKING:
     from tensorflow.core.example.example_pb2 import Example
     from tensorflow.core.example.feature_pb2 import Feature
-
-    from privet.serving.inference import Classifications
 
 _KIND_NAMES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
@@ -30,9 +29,7 @@ def read_examples(document: Document) -> np.ndarray:
       RequestError: INVALID_ARGUMENT, with TF Serving's message.
     """
     members = document.members
-    context = b""
-    if "context" in members:
-        context = _example(members["context"]).SerializeToString()
+    context = _example(members["context"]) if "context" in members else None
     if "examples" not in members:
         # TF Serving says "classify" for regress too.
         raise document.format_error(
@@ -43,13 +40,10 @@ def read_examples(document: Document) -> np.ndarray:
         raise document.format_error("Expecting 'examples' value to be an list/array")
     if not examples:
         raise document.format_error("'examples' value is an empty array")
-    serialized = np.empty(len(examples), dtype=object)
-    # Concatenated messages parse as one message with the fields of both.
-    serialized[:] = [context + _example(value).SerializeToString() for value in examples]
-    return serialized
+    return serialize_examples(map(_example, examples), context)
 
 
-def write_classifications(result: "Classifications") -> bytes:
+def write_classifications(result: Classifications) -> bytes:
     """Writes the response of a classify request: [label, score] pairs for each example."""
     writer = PrettyWriter()
     writer.start_object()
@@ -88,7 +82,7 @@ def _example(value: Any) -> "Example":
     """A tf.Example from a JSON object: feature name -> scalar or flat list."""
     if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {json_type_name(value)}")
-    example = new_example()
+    example: Example = tf_example.Example()
     for name, content in value.items():
         feature = example.features.feature[name]
         for element in content if isinstance(content, list) else [content]:

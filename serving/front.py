@@ -17,6 +17,7 @@ from typing import Any
 from privet.serving import gzip_bodies, tokens
 from privet.serving.config import ServerConfig
 from privet.serving.gzip_bodies import TooLargeError
+from privet.serving.page_paths import HEALTH_PATH, READINESS_PATH
 from privet.serving.rest import Response, RestApi, error_body, error_response
 from privet.serving.status import Code, RequestError
 
@@ -77,8 +78,8 @@ class Front:
         self._pool = pool
         self._is_ready = is_ready
         self._open_pages: Mapping[str, Page] = {
-            "/healthz": _health,
-            "/readyz": self._readiness,
+            HEALTH_PATH: _health,
+            READINESS_PATH: self._readiness,
             **open_pages,
         }
         self._pages = pages

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from privet.components.shared.signatures import (
     SCORES_OUTPUT,
     SERVING_DEFAULT,
 )
-from privet.serving.engine import Engine, Signature
+from privet.serving.engine import Engine, Signature, shape_text
 from privet.serving.status import Code, RequestError, invalid_argument
 
 
@@ -36,6 +37,21 @@ class Classifications:
             labels = [b""] * given.shape[1] if self.labels is None else self.labels[row].tolist()
             scores = [0.0] * given.shape[1] if self.scores is None else self.scores[row].tolist()
             yield list(zip(labels, scores, strict=True))
+
+
+def serialize_examples(examples: Iterable[Any], context: Any = None) -> np.ndarray:
+    """tf.Examples as `classify` and `regress` take them: bytes as objects [examples].
+
+    Args:
+      examples: tf.Example messages.
+      context: one whose features all of them have; None for none.
+    """
+    # Concatenated messages parse as one message with the fields of both.
+    shared = b"" if context is None else context.SerializeToString()
+    serialized = [shared + example.SerializeToString() for example in examples]
+    array = np.empty(len(serialized), dtype=object)
+    array[:] = serialized
+    return array
 
 
 def predict_signature(engine: Engine, name: str) -> Signature:
@@ -86,7 +102,7 @@ def classify(engine: Engine, signature_name: str, examples: np.ndarray) -> Class
         if tensor.ndim != 2:
             raise invalid_argument(
                 "Expected Tensor shape: [batch_size num_classes] but got "
-                f"{_shape_text(tensor.shape)}"
+                f"{shape_text(tensor.shape)}"
             )
         found = signature.outputs[what].type_name
         if found != ("string" if what == CLASSES_OUTPUT else "float"):
@@ -115,7 +131,7 @@ def regress(engine: Engine, signature_name: str, examples: np.ndarray) -> np.nda
     if not (output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)):
         raise invalid_argument(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-            f"{_shape_text(output.shape)}"
+            f"{shape_text(output.shape)}"
         )
     if output.shape[0] != len(examples):
         raise invalid_argument(
@@ -208,11 +224,6 @@ def check_output_filter(signature: Signature, output_filter: tuple[str, ...]) ->
 def _set_text(names: set[str]) -> str:
     """Names in TF Serving's messages: {a,b}."""
     return f"{{{','.join(sorted(names))}}}"
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    """A shape in TensorFlow's messages: [2,3]."""
-    return f"[{','.join(map(str, shape))}]"
 
 
 def _names_text(signature: Signature) -> str:

@@ -8,14 +8,20 @@ DEFAULT_GRPC_PORT = 8500
 
 @functools.cache
 def has_tensorflow() -> bool:
-    """Whether SavedModels can be served, and records of TensorFlow's messages read."""
+    """Whether SavedModels can be served."""
     return _has("tensorflow")
 
 
 @functools.cache
+def has_request_protos() -> bool:
+    """Whether TF Serving's requests can be read as protos: their tensors are TensorFlow's."""
+    return has_tensorflow() and _has("tensorflow_serving")
+
+
+@functools.cache
 def has_grpc() -> bool:
-    """Whether the gRPC API can be served: its messages are TensorFlow's."""
-    return all(_has(name) for name in ("tensorflow", "tensorflow_serving", "grpc"))
+    """Whether the gRPC API can be served."""
+    return has_request_protos() and _has("grpc")
 
 
 def default_grpc_port() -> int:

@@ -10,16 +10,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 Field = tuple[int, str, str]
-"""A field's number, name and type: `string`, `bytes`, `int64`, `float`, `bool`, or the full name of
+"""A field's number, name and type: `string`, `int64`, `bool`, or the full name of
 a message or enum. Before the type may stand `repeated`, `map` (from strings), or `oneof NAME` for
 one of several fields that exclude each other."""
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "string": _FIELD.TYPE_STRING,
-    "bytes": _FIELD.TYPE_BYTES,
     "int64": _FIELD.TYPE_INT64,
-    "float": _FIELD.TYPE_FLOAT,
     "bool": _FIELD.TYPE_BOOL,
 }
 

@@ -1,4 +1,4 @@
-"""The answer to a REST metadata request: a model's SignatureDefs as protobuf's JSON."""
+"""Protobuf's JSON in REST answers: a model's SignatureDefs, and any other message."""
 
 import json
 from typing import Any

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from privet.components.shared.errors import ConfigError
+from privet.serving.page_paths import PAGE_PATHS
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = b"text/plain"
-
-# The server's other pages.
-_TAKEN = frozenset({"/", "/models", "/healthz", "/readyz"})
 
 
 def read_metrics_path(file: Path | None) -> str | None:
@@ -29,7 +27,8 @@ def read_metrics_path(file: Path | None) -> str | None:
     if not config.enable:
         return None
     path: str = config.path or DEFAULT_PATH
-    if not path.startswith("/") or path.lower().startswith("/v1/") or path in _TAKEN or "?" in path:
+    taken = path.lower().startswith("/v1/") or path in PAGE_PATHS
+    if taken or not path.startswith("/") or "?" in path:
         raise ConfigError(
             f"prometheus_config.path={path!r} in {file} cannot be served. Wanted a path that "
             f"begins with '/', has no '?' and is no other page's, such as {DEFAULT_PATH}."

@@ -6,12 +6,10 @@ from privet.serving import home, monitoring
 from privet.serving.front import Page
 from privet.serving.metrics import Metrics
 from privet.serving.models import ModelRequest, Models
+from privet.serving.page_paths import HOME_PATH, MODELS_PATH
 from privet.serving.rest import Response
 from privet.serving.status import RequestError
 from privet.serving.versions import VersionStatus
-
-HOME_PATH = "/"
-MODELS_PATH = "/models"
 
 _NO_STORE = (b"cache-control", b"no-store")
 

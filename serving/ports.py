@@ -40,8 +40,8 @@ def check_port(host: str, port: int, flag: str) -> None:
     claim_port(host, port, flag).close()
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on now, for a server started in a moment."""
-    with claim_port(host, 0, "--port") as claimed:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now, for a server started in a moment."""
+    with claim_port("127.0.0.1", 0, "--port") as claimed:
         port: int = claimed.getsockname()[1]
         return port

@@ -167,20 +167,11 @@ def examples_from_proto(source: Input) -> np.ndarray:
       RequestError: INVALID_ARGUMENT, there are none.
     """
     kind = source.WhichOneof("kind")
-    context = b""
-    if kind == "example_list":
-        examples = list(source.example_list.examples)
-    elif kind == "example_list_with_context":
-        examples = list(source.example_list_with_context.examples)
-        context = source.example_list_with_context.context.SerializeToString()
-    else:
-        examples = []
-    if not examples:
+    given = getattr(source, kind) if kind else None
+    if given is None or not given.examples:
         raise invalid_argument("Input is empty.")
-    serialized = np.empty(len(examples), dtype=object)
-    # Concatenated messages parse as one message with the fields of both.
-    serialized[:] = [context + example.SerializeToString() for example in examples]
-    return serialized
+    context = given.context if kind == "example_list_with_context" else None
+    return inference.serialize_examples(given.examples, context)
 
 
 def parse_log(record: bytes) -> PredictionLog:

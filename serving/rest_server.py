@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from types import MappingProxyType
 from typing import cast
 
 import uvicorn
@@ -42,8 +41,8 @@ class RestServer:
         config: ServerConfig,
         *,
         pages: Mapping[str, Page],
-        open_pages: Mapping[str, Page] = MappingProxyType({}),
-        metrics: Metrics | None = None,
+        open_pages: Mapping[str, Page],
+        metrics: Metrics,
         token: bytes | None = None,
         tls: TlsConfig | None = None,
     ) -> None:
@@ -55,14 +54,13 @@ class RestServer:
           config: the limits.
           pages: GET path -> what gives its page; for paths outside /v1/.
           open_pages: the same, for pages that are given without the token.
-          metrics: where requests are counted; None for nowhere.
+          metrics: where requests are counted.
           token: what every request must bear; None for nothing.
           tls: the key and certificates; None for plain HTTP.
 
         Raises:
           ServingError: it ended at once.
         """
-        metrics = metrics or Metrics(is_read=False)
         self._pool = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
         self._front = Front(
             RestApi(models, metrics),

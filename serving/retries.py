@@ -11,8 +11,8 @@ Identity = tuple[int, ...]
 class RetryPolicy:
     """How often what failed to load is tried again, and after how many seconds."""
 
-    maximum_retries: int = 5
-    interval_seconds: float = 60.0
+    maximum_retries: int
+    interval_seconds: float
 
 
 @dataclass(frozen=True)

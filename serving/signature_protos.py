@@ -9,7 +9,7 @@ the values of default inputs.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from privet.serving.engine import DATA_TYPES
+from privet.serving.data_types import DATA_TYPES
 from privet.serving.message_classes import message_classes
 
 if TYPE_CHECKING:

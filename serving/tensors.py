@@ -45,12 +45,7 @@ _PACKED_FIELDS = {
 # value repeats, 40 bytes can ask for any amount of memory.
 _MAXIMUM_FILL_BYTES = 256 * 1024 * 1024
 
-STRING = 7
-
-
-def is_readable(data_type: int) -> bool:
-    """Whether arrays can hold a DataType."""
-    return data_type in _TYPES
+_STRING = 7
 
 
 def array_from_proto(proto: Any) -> np.ndarray:
@@ -71,7 +66,7 @@ def array_from_proto(proto: Any) -> np.ndarray:
     content = proto.tensor_content
     if not content or not count:
         return _from_field(getattr(proto, _TYPES[number][1]), dtype, count).reshape(shape)
-    if number == STRING:
+    if number == _STRING:
         return _strings_from_content(content, count).reshape(shape)
     if len(content) != count * dtype.itemsize:
         raise ValueError(f"{len(content)} bytes for {count} elements of {dtype}")

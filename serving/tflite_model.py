@@ -9,7 +9,7 @@ import numpy as np
 from privet.components.shared import signatures_reader
 from privet.components.shared.errors import ServingError
 from privet.components.shared.signatures import PREDICT_METHOD_NAME, SERVING_DEFAULT
-from privet.serving.engine import data_type_number
+from privet.serving.data_types import data_type_number
 from privet.serving.signature_protos import new_signature, parse_signature
 
 if TYPE_CHECKING:

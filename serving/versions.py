@@ -17,7 +17,6 @@ from privet.serving.retries import Failure, RetryPolicy, after_failure, identity
 from privet.serving.status import Code, RequestError
 from privet.serving.version_directories import find_versions, list_versions, none_found
 from privet.serving.version_policy import (
-    NEWEST,
     Load,
     Policy,
     Unload,
@@ -95,9 +94,9 @@ class ModelVersions:
         base_path: Path,
         load: Callable[[Path, int], Engine],
         *,
-        policy: Policy = NEWEST,
-        poll_seconds: float = 1.0,
-        retry: RetryPolicy | None = None,
+        policy: Policy,
+        poll_seconds: float,
+        retry: RetryPolicy,
         announce: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """Prepares to watch a directory; nothing is read yet.
@@ -117,7 +116,7 @@ class ModelVersions:
         self._load = load
         self._policy = policy
         self._poll_seconds = poll_seconds
-        self._retry = retry or RetryPolicy()
+        self._retry = retry
         self._announce = announce
         self._lock = threading.Lock()  # guards the four below
         self._loaded: dict[int, _Loaded] = {}

@@ -3,7 +3,6 @@
 A version that carries requests gets those; any other gets made-up ones.
 """
 
-import importlib.util
 import itertools
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from privet.components.shared.errors import ServingError
 from privet.components.shared.signatures import WARM_UP_FILE
 from privet.serving.engine import Engine, Signature, TensorSpec
+from privet.serving.installed import has_request_protos
 from privet.serving.status import RequestError
 
 MAXIMUM_RECORDS = 1000
@@ -54,16 +54,9 @@ def warm_up(
     """
     start = time.perf_counter()
     path = version_path / WARM_UP_FILE
-    made_up = not (path.is_file() and can_replay())
+    made_up = not (path.is_file() and has_request_protos())
     requests = run_made_up(engine, batch_sizes) if made_up else replay(engine, path, version)
     return WarmUp(requests, made_up, time.perf_counter() - start)
-
-
-def can_replay() -> bool:
-    """Whether warm-up files can be read: their records are TensorFlow's messages."""
-    return all(
-        importlib.util.find_spec(name) is not None for name in ("tensorflow", "tensorflow_serving")
-    )
 
 
 def replay(engine: Engine, path: Path, version: int) -> int:

@@ -239,6 +239,7 @@ class EchoModels:
 def start_rest() -> Iterator[Callable[..., SimpleNamespace]]:
     """Starts the REST server alone, over `EchoModels`; its arguments are ServerConfig's."""
     from privet.serving.config import ServerConfig
+    from privet.serving.metrics import Metrics
     from privet.serving.ports import claim_port
     from privet.serving.rest_server import RestServer
 
@@ -255,6 +256,8 @@ def start_rest() -> Iterator[Callable[..., SimpleNamespace]]:
                 listener,
                 config,
                 pages=pages or {},
+                open_pages={},
+                metrics=Metrics(is_read=False),
                 token=token,
                 tls=tls,
             )

@@ -4,12 +4,10 @@ import json
 from typing import Any
 
 import numpy as np
-import pytest
 
 from privet.serving.document import parse_document
 from privet.serving.examples import read_examples, write_classifications, write_regressions
 from privet.serving.inference import Classifications
-from privet.serving.status import RequestError
 
 
 def read(body: dict[str, Any]) -> list[Any]:
@@ -42,63 +40,6 @@ def test_context_is_in_every_example() -> None:
 
     assert [list(e.features.feature["c"].int64_list.value) for e in examples] == [[1], [1]]
     assert [list(e.features.feature["x"].int64_list.value) for e in examples] == [[2], [3]]
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (
-            {},
-            "JSON Value: {} When method is classify, key 'examples' is expected and was not found",
-        ),
-        (
-            {"examples": 1},
-            "JSON Value: {\n    \"examples\": 1\n} Expecting 'examples' value to be an list/array",
-        ),
-        (
-            {"examples": []},
-            "JSON Value: {\n    \"examples\": []\n} 'examples' value is an empty array",
-        ),
-        ({"examples": [3]}, "Example must be JSON object but got JSON Number"),
-        (
-            {"context": "c", "examples": [{}]},
-            "Example must be JSON object but got JSON String",
-        ),
-        (
-            {"examples": [{"x": [1, 2.0]}]},
-            "Unexpected element type in feature: x expecting type: int64",
-        ),
-        (
-            {"examples": [{"x": ["a", 1]}]},
-            "Unexpected element type in feature: x expecting type: bytes",
-        ),
-        (
-            {"examples": [{"x": [1.5, True]}]},
-            "Unexpected element type in feature: x expecting type: float",
-        ),
-        (
-            {"examples": [{"x": None}]},
-            "Feature: x has element with unexpected JSON type: Null",
-        ),
-        (
-            {"examples": [{"x": [[1]]}]},
-            "Feature: x has element with unexpected JSON type: Array",
-        ),
-        (
-            {"examples": [{"x": {"y": 1}}]},
-            "Feature: x has element with unexpected JSON type: Object",
-        ),
-        (
-            {"examples": [{"x": 2**63}]},
-            "Feature: x has uint64_t element. Only int64_t is supported.",
-        ),
-    ],
-)
-def test_messages_are_tf_servings(body: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        read(body)
-
-    assert caught.value.message == message
 
 
 def test_results() -> None:

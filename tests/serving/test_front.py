@@ -180,6 +180,7 @@ def test_cors_headers_are_tf_servings(start_rest: Start) -> None:
     preflight = ask(server, method="OPTIONS", Origin="http://a")
 
     assert (preflight.status, preflight.body) == (200, b"")
+    assert ask(server, method="OPTIONS").status == 400  # no browser's
     for answer in (preflight, ask(server, body=ROW), ask(server, body=b"{")):
         assert cors.items() <= answer.headers.items()
     assert not cors.keys() & ask(server, "/healthz").headers.keys()

@@ -18,6 +18,8 @@ from privet.serving.status import Code, RequestError
 from privet.serving.version_policy import All, Specific
 from privet.serving.versions import ModelVersions
 
+RETRY = RetryPolicy(maximum_retries=5, interval_seconds=60)
+
 
 def fake_engine() -> Any:
     """Loads nothing; knows whether it was closed."""
@@ -40,7 +42,12 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Models]]:
     def make_models(load: Callable[[Path, int], Any] = load, **options: Any) -> Models:
         def versions(config: ModelConfig) -> ModelVersions:
             return ModelVersions(
-                config.name, config.base_path, load, policy=config.policy, poll_seconds=0
+                config.name,
+                config.base_path,
+                load,
+                policy=config.policy,
+                poll_seconds=0,
+                retry=RETRY,
             )
 
         made.append(Models(versions, **options))
@@ -301,4 +308,4 @@ def test_label_that_cannot_be_at_the_start_tells_of_the_flag(tmp_path: Path) -> 
     path = tmp_path / "models.config"
     path.write_text("")
     with pytest.raises(ServingError, match="--allow_version_labels_for_unavailable_models"):
-        ConfigFile(path, refuse, poll_seconds=0, retry=RetryPolicy(), announce=print)
+        ConfigFile(path, refuse, poll_seconds=0, retry=RETRY, announce=print)

@@ -1,10 +1,8 @@
 """The REST API, through a real server on loopback."""
 
-import gzip
 import http.client
 import json
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +10,6 @@ import pytest
 
 from privet.components.shared.errors import ServingError
 from privet.serving.client import RestClient
-from privet.serving.config import ServerConfig
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -65,24 +62,6 @@ def test_classify_and_regress(server: SimpleNamespace) -> None:
         client.regress("m", [{"x": [1, 2]}], signature_name="regress")
 
 
-def test_gzip_request(server: SimpleNamespace) -> None:
-    packed = gzip.compress(b'{"instances": [1]}')
-    path, headers = "/v1/models/m:predict", {"Content-Encoding": "gzip"}
-
-    assert request(server, "POST", path, packed, headers)[0] == 200
-    for broken in (packed[:-9], b"not gzip"):
-        status, _, body = request(server, "POST", path, broken, headers)
-        assert status == 400
-        assert "gzip" in json.loads(body)["error"]
-
-
-def test_cors_preflight(server: SimpleNamespace) -> None:
-    path = "/v1/models/m:predict"
-
-    assert request(server, "OPTIONS", path, headers={"Origin": "http://a"})[::2] == (200, b"")
-    assert request(server, "OPTIONS", path)[::2] == (400, b"")
-
-
 def test_large_body(server: SimpleNamespace) -> None:
     status, answer = predict(server, {"instances": [[0.5] * 1000] * 300})
 
@@ -107,38 +86,6 @@ def test_many_clients_at_once(server: SimpleNamespace) -> None:
         thread.join()
 
     assert wrong == []
-
-
-def test_slow_request_times_out_with_504() -> None:
-    import asyncio
-    import time
-    from concurrent.futures import ThreadPoolExecutor
-
-    from privet.serving.front import Front
-    from privet.serving.models import Models
-    from privet.serving.rest import Response, RestApi
-
-    class Slow(RestApi):
-        def respond(self, method: str, path: str, body: bytes) -> Response:
-            time.sleep(0.3)
-            return Response(200, b"")
-
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"{}"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "raw_path": b"/v1/models/m:predict", "headers": []}
-    with ThreadPoolExecutor(1) as pool:
-        config = ServerConfig(Path("unused"), rest_api_timeout_in_ms=50)
-        front = Front(Slow(Models({})), pool, config, is_ready=lambda: True, pages={})
-        asyncio.run(front(scope, receive, send))
-
-    assert sent[0]["status"] == 504
-    assert json.loads(sent[1]["body"]) == {"error": "Timed out waiting for notification"}
 
 
 def test_client_says_where_and_why(server: SimpleNamespace) -> None:

@@ -5,8 +5,7 @@ import json
 from google.protobuf import json_format
 
 from privet.serving import signature_protos
-from privet.serving.engine import DATA_TYPES
-from privet.serving.example_proto import new_example
+from privet.serving.data_types import DATA_TYPES
 
 
 def test_messages_and_their_json_are_tensorflows() -> None:
@@ -40,17 +39,3 @@ def test_every_type_has_tensorflows_name_and_number() -> None:
 
     for number, (name, _) in DATA_TYPES.items():
         assert types_pb2.DataType.Name(number) == f"DT_{name.upper()}"
-
-
-def test_an_example_is_read_by_tensorflow_as_it_was_written() -> None:
-    from tensorflow.core.example.example_pb2 import Example
-
-    ours, theirs = new_example(), Example()
-    for example in (ours, theirs):
-        example.features.feature["f"].float_list.value.extend([1.5, -2.0])
-        example.features.feature["i"].int64_list.value.extend([1, -(2**63)])
-        example.features.feature["b"].bytes_list.value.append(b"\xff\x00")
-        example.features.feature["b"].float_list.value.append(0.5)  # one kind excludes the other
-
-    assert Example.FromString(ours.SerializeToString()) == theirs
-    assert ours.features.feature["b"].WhichOneof("kind") == "float_list"

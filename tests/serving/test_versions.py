@@ -15,8 +15,10 @@ from privet.serving.models import ModelRequest, Models
 from privet.serving.retries import RetryPolicy
 from privet.serving.status import Code, RequestError
 from privet.serving.version_directories import find_versions
-from privet.serving.version_policy import All, Latest, Policy, Specific
+from privet.serving.version_policy import NEWEST, All, Latest, Policy, Specific
 from privet.serving.versions import ModelVersions, State
+
+RETRY = RetryPolicy(maximum_retries=5, interval_seconds=60)
 
 
 class FakeEngine:
@@ -68,7 +70,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., ModelVersions]]:
     made = []
 
     def make_versions(**options: Any) -> ModelVersions:
-        options = {"poll_seconds": 0, **options}
+        options = {"policy": NEWEST, "poll_seconds": 0, "retry": RETRY, **options}
         made.append(ModelVersions("m", tmp_path, options.pop("load", load), **options))
         return made[-1]
 

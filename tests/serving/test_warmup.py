@@ -1,6 +1,5 @@
 """Warm-up: made-up requests where a version brings none."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_without_tensorflow_the_requests_are_made_up(
 ) -> None:
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra/tf_serving_warmup_requests").write_bytes(b"cannot be read")
-    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    monkeypatch.setattr("privet.serving.warmup.has_request_protos", lambda: False)
 
     assert warm_up(odd, tmp_path, 1).made_up
 

@@ -10,23 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-
-INVALID, NOT_FOUND = "INVALID_ARGUMENT", "NOT_FOUND"
-NO_TENSORS = "input size does not match signature: "
-
-
-def predict_request(signature_name: str = "", **inputs: Any) -> Any:
-    import tensorflow as tf
-    from tensorflow_serving.apis.predict_pb2 import PredictRequest
-
-    request = PredictRequest()
-    request.model_spec.name = "m"
-    request.model_spec.signature_name = signature_name
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return request
+from conformance.grpc_requests import (
+    INVALID,
+    NOT_FOUND,
+    error_of,
+    floats,
+    predict_request,
+)
 
 
 def example_request(kind: Any, signature_name: str, *values: list[float]) -> Any:
@@ -41,18 +32,6 @@ def add_examples(target: Any, *values: list[float]) -> None:
     for value in values:
         example = target.example_list.examples.add()
         example.features.feature["x"].float_list.value.extend(value)
-
-
-def error_of(method: Any, request: Any) -> tuple[str, str]:
-    import grpc
-
-    with pytest.raises(grpc.RpcError) as caught:
-        method(request, timeout=20)
-    return caught.value.code().name, caught.value.details()
-
-
-def floats(*values: float) -> np.ndarray:
-    return np.array(values, np.float32)
 
 
 def test_long_messages_are_cut_off(stubs: SimpleNamespace) -> None:

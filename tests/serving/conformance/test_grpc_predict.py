@@ -10,33 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-INVALID, NOT_FOUND = "INVALID_ARGUMENT", "NOT_FOUND"
-NO_TENSORS = "input size does not match signature: "
-
-
-def predict_request(signature_name: str = "", **inputs: Any) -> Any:
-    import tensorflow as tf
-    from tensorflow_serving.apis.predict_pb2 import PredictRequest
-
-    request = PredictRequest()
-    request.model_spec.name = "m"
-    request.model_spec.signature_name = signature_name
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return request
-
-
-def error_of(method: Any, request: Any) -> tuple[str, str]:
-    import grpc
-
-    with pytest.raises(grpc.RpcError) as caught:
-        method(request, timeout=20)
-    return caught.value.code().name, caught.value.details()
-
-
-def floats(*values: float) -> np.ndarray:
-    return np.array(values, np.float32)
+from conformance.grpc_requests import (
+    INVALID,
+    NO_TENSORS,
+    NOT_FOUND,
+    error_of,
+    floats,
+    predict_request,
+)
 
 
 def test_predict_fills_typed_fields_and_model_spec(engine: SimpleNamespace) -> None:
