@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from privet.serving import gzip_bodies, tokens
+from privet.serving import gzip_bodies, short_requests, tokens
 from privet.serving.config import ServerConfig
 from privet.serving.gzip_bodies import TooLargeError
 from privet.serving.page_paths import HEALTH_PATH, READINESS_PATH
 from privet.serving.rest import Response, RestApi, error_body, error_response
+from privet.serving.short_requests import ShortRequests
 from privet.serving.status import Code, RequestError
 
 Scope = MutableMapping[str, Any]
@@ -29,15 +30,6 @@ Headers = Mapping[bytes, bytes]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 AnswerNow = Callable[[Scope, bytes], Response | None]
 Page = Callable[[], Response]
-
-# A request that took no more than this many seconds last time, with no more bytes than these, runs
-# in the event loop: a hop to another thread and back would cost more than it saves. All others
-# run in a pool, so that status and short requests do not wait behind them. Seconds of its own
-# thread's work: by the clock on the wall, one delay would send a path to the pool, where its
-# requests wait for each other, look long and stay.
-_INLINE_SECONDS = 0.001
-_INLINE_BYTES = 64 * 1024
-_TIMED_PATHS = 256
 
 # A refused request's body of up to this length is thrown away, and the connection goes on. Before
 # a longer one the connection ends, a moment later: closed over bytes not read it would be reset,
@@ -87,11 +79,11 @@ class Front:
         self._token = token
         self._timeout_seconds = config.rest_api_timeout_in_ms / 1000
         self._max_body_bytes = config.max_body_bytes
-        self._inline_bytes = min(_INLINE_BYTES, config.max_body_bytes)
+        self._inline_bytes = min(short_requests.LONGEST_BYTES, config.max_body_bytes)
         self._max_under_way = config.max_concurrent_requests
         self._under_way = 0
         self._draining = False
-        self._seconds_by_path: dict[str, float] = {}
+        self._short = ShortRequests()  # by path
         self._too_large = _error(
             413,
             f"Wanted a request body of at most {config.max_body_bytes} bytes, before and after "
@@ -116,7 +108,7 @@ class Front:
         What asyncio and ASGI cost for such a request is as much as its answer.
         """
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
-        if path not in self._seconds_by_path:
+        if path not in self._short:
             return None
         headers = dict(scope["headers"])
         if not self._runs_inline(method, path, headers, body):
@@ -194,18 +186,16 @@ class Front:
 
     def _runs_inline(self, method: str, path: str, headers: Headers, body: bytes) -> bool:
         """Whether the request is known to be short."""
-        known = self._seconds_by_path.get(path)
         return (
             method == "POST"
-            and known is not None
-            and known < _INLINE_SECONDS
+            and path in self._short
             and len(body) <= self._inline_bytes
             and b"content-encoding" not in headers  # a few bytes may unpack to many
         )
 
     def _respond(self, method: str, path: str, headers: Headers, body: bytes) -> Response:
         """Answers a request of the API, and notes how long that took."""
-        start = time.thread_time()
+        started = time.thread_time()
         if headers.get(b"content-encoding", b"").lower() == b"gzip":
             try:
                 body = gzip_bodies.unpack(body, self._max_body_bytes)
@@ -217,11 +207,9 @@ class Front:
         if len(response.body) >= gzip_bodies.MINIMUM_BYTES:
             response = gzip_bodies.pack(response, headers.get(b"accept-encoding", b""))
         if response.may_block:
-            self._seconds_by_path.pop(path, None)
+            self._short.forget(path)
         elif response.status == 200:
-            if len(self._seconds_by_path) >= _TIMED_PATHS:
-                self._seconds_by_path.clear()
-            self._seconds_by_path[path] = time.thread_time() - start
+            self._short.note(path, started)
         return response
 
     async def _respond_in_pool(

@@ -17,19 +17,13 @@ import grpc
 from grpc import aio
 
 from privet.components.shared.errors import ServingError
-from privet.serving import grpc_service, tokens
+from privet.serving import grpc_service, short_requests, tokens
 from privet.serving.config import ServerConfig
 from privet.serving.grpc_service import GrpcApi, Method
 from privet.serving.health_service import HEALTH_SERVICE, HealthService
+from privet.serving.short_requests import ShortRequests
 from privet.serving.status import RequestError
 from privet.serving.tls import TlsConfig
-
-# A request of a kind that took no longer than this the last time, with no more bytes than these,
-# runs in the event loop, as in the REST API: a hop to another thread and back would cost more
-# than it saves. All others run in a pool, so that short ones do not wait behind them.
-_INLINE_SECONDS = 0.001
-_INLINE_BYTES = 64 * 1024
-_TIMED_KINDS = 256
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _OPTIONS = (
@@ -164,7 +158,7 @@ class _Calls:
         self._pool = ThreadPoolExecutor(config.grpc_max_threads, thread_name_prefix="grpc")
         self._maximum = config.max_concurrent_requests
         self.under_way = 0  # only the event loop's thread changes it
-        self._seconds_by_kind: dict[tuple[str, str, str], float] = {}
+        self._short = ShortRequests()
 
     def close(self) -> None:
         """Ends the pool's threads; grpcio has no more calls for them."""
@@ -199,27 +193,27 @@ class _Calls:
 
         A model that already runs cannot be interrupted; its result is thrown away.
         """
-        if len(content) <= _INLINE_BYTES:
+        if len(content) <= short_requests.LONGEST_BYTES:
             request = grpc_service.parse(method, content)
             kind = grpc_service.kind(method, request)
-            if self._seconds_by_kind.get(kind, _INLINE_SECONDS) < _INLINE_SECONDS:
-                return self._timed(method, request)
+            if kind in self._short:
+                return self._timed(method, kind, request)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, lambda: self._timed(method, grpc_service.parse(method, content))
-        )
+        return await loop.run_in_executor(self._pool, self._parsed, method, content)
 
-    def _timed(self, method: Method, request: Any) -> bytes:
+    def _parsed(self, method: Method, content: bytes) -> bytes:
+        """Answers a request that is not parsed."""
+        request = grpc_service.parse(method, content)
+        return self._timed(method, grpc_service.kind(method, request), request)
+
+    def _timed(self, method: Method, kind: tuple[str, str, str], request: Any) -> bytes:
         """Answers a request, and notes how long requests of its kind take."""
-        start = time.perf_counter()
+        started = time.thread_time()
         response, may_block = self._api.respond(method, request)
-        kind = grpc_service.kind(method, request)
         if may_block:
-            self._seconds_by_kind.pop(kind, None)
-            return response
-        if len(self._seconds_by_kind) >= _TIMED_KINDS:
-            self._seconds_by_kind.clear()
-        self._seconds_by_kind[kind] = time.perf_counter() - start
+            self._short.forget(kind)
+        else:
+            self._short.note(kind, started)
         return response
 
 
