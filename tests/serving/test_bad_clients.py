@@ -176,8 +176,8 @@ def test_gzip_bomb(server: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[" * 10_000, b'{"instances": ' + b"[" * 10_000 + b"]" * 10_000])
-def test_deep_json(server: SimpleNamespace, body: bytes) -> None:
-    with connect(server) as client:
+def test_deep_json(start_rest: Start, body: bytes) -> None:
+    with connect(start_rest()) as client:
         client.sendall(request(body))
         assert status(client.recv(65536)) == 400
 

@@ -146,9 +146,8 @@ def test_file_that_changes_is_followed_and_a_wrong_one_is_not(
         lambda: rest("a/versions/2") == (404, "Servable not found for request: Specific(a, 2)")
     )
     assert several.running.models.is_ready()
-    assert [line for line in lines if "version 2" in line] == [
-        "Model 'a': version 2 no longer serves"
-    ]
+    told = "Model 'a': version 2 no longer serves"  # a moment after it does not
+    wait_for(lambda: [line for line in lines if "version 2" in line] == [told])
 
 
 def test_start_fails_with_the_model_that_cannot_be_served(
