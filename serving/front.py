@@ -18,7 +18,7 @@ from privet.serving import gzip_bodies, tokens
 from privet.serving.config import ServerConfig
 from privet.serving.gzip_bodies import TooLargeError
 from privet.serving.rest import Response, RestApi, error_body, error_response
-from privet.serving.status import Code, RequestError
+from privet.serving.status import Code, RequestError, WouldBlockError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -122,7 +122,10 @@ class Front:
             return None
         if self._early_response(method, path, headers) is not None:
             return None
-        return self._complete(path, self._respond(method, path, headers, body))
+        try:
+            return self._complete(path, self._respond(method, path, headers, body))
+        except WouldBlockError:
+            return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request (ASGI 3)."""
@@ -136,9 +139,11 @@ class Front:
         self._under_way += 1
         try:
             body = await self._read_body(receive)
+            response = None
             if self._runs_inline(method, path, headers, body):
-                response = self._respond(method, path, headers, body)
-            else:
+                with contextlib.suppress(WouldBlockError):
+                    response = self._respond(method, path, headers, body)
+            if response is None:
                 response = await self._respond_in_pool(method, path, headers, body, start)
         except _DisconnectedError:
             return
@@ -221,6 +226,9 @@ class Front:
             if len(self._seconds_by_path) >= _TIMED_PATHS:
                 self._seconds_by_path.clear()
             self._seconds_by_path[path] = time.thread_time() - start
+        elif time.thread_time() - start >= _INLINE_SECONDS:
+            # To find an error may take long too; a quick one tells nothing of those that run.
+            self._seconds_by_path.pop(path, None)
         return response
 
     async def _respond_in_pool(

@@ -21,7 +21,7 @@ from privet.serving import grpc_service, tokens
 from privet.serving.config import ServerConfig
 from privet.serving.grpc_service import GrpcApi, Method
 from privet.serving.health_service import HEALTH_SERVICE, HealthService
-from privet.serving.status import RequestError
+from privet.serving.status import RequestError, WouldBlockError
 from privet.serving.tls import TlsConfig
 
 # A request of a kind that took no longer than this the last time, with no more bytes than these,
@@ -202,8 +202,11 @@ class _Calls:
         if len(content) <= _INLINE_BYTES:
             request = grpc_service.parse(method, content)
             kind = grpc_service.kind(method, request)
-            if self._seconds_by_kind.get(kind, _INLINE_SECONDS) < _INLINE_SECONDS:
-                return self._timed(method, request)
+            if self._seconds_by_kind.get(
+                kind, _INLINE_SECONDS
+            ) < _INLINE_SECONDS and not grpc_service.has_more_elements(request, _INLINE_BYTES):
+                with contextlib.suppress(WouldBlockError):
+                    return self._timed(method, request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._pool, lambda: self._timed(method, grpc_service.parse(method, content))
@@ -212,8 +215,14 @@ class _Calls:
     def _timed(self, method: Method, request: Any) -> bytes:
         """Answers a request, and notes how long requests of its kind take."""
         start = time.perf_counter()
-        response, may_block = self._api.respond(method, request)
         kind = grpc_service.kind(method, request)
+        try:
+            response, may_block = self._api.respond(method, request)
+        except RequestError:
+            # To find an error may take long too; a quick one tells nothing of those that run.
+            if time.perf_counter() - start >= _INLINE_SECONDS:
+                self._seconds_by_kind.pop(kind, None)
+            raise
         if may_block:
             self._seconds_by_kind.pop(kind, None)
             return response
@@ -229,14 +238,15 @@ class _TokenInterceptor(aio.ServerInterceptor):
     def __init__(self, token: bytes) -> None:
         self._token = token
 
-        async def refuse(_content: bytes, context: aio.ServicerContext) -> bytes:
+        async def refuse(_requests: Any, context: aio.ServicerContext) -> bytes:
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "Wanted the server's token in the metadata, as authorization: Bearer <token>.",
             )
             raise AssertionError("abort raises")
 
-        self._refuse = grpc.unary_unary_rpc_method_handler(refuse)
+        # As a stream its messages are left unread, of which one may have any size.
+        self._refuse = grpc.stream_unary_rpc_method_handler(refuse)
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         if details.method.startswith(f"/{HEALTH_SERVICE}/"):

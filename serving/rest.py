@@ -12,7 +12,7 @@ from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter
 from privet.serving.metrics import Call, Metrics
 from privet.serving.models import ModelRequest, Models
-from privet.serving.status import Code, RequestError, invalid_argument
+from privet.serving.status import Code, RequestError, WouldBlockError, invalid_argument
 from privet.serving.versions import Servable
 
 _API_PATH = re.compile(r"/v1/.*", re.IGNORECASE)
@@ -75,6 +75,9 @@ class RestApi:
           method: in capitals.
           path: as it was sent, with its percent signs, without the query.
           body: in full, and unpacked.
+
+        Raises:
+          WouldBlockError: an event loop called, and would have to wait.
         """
         if not _API_PATH.fullmatch(path):
             return _not_found()
@@ -83,6 +86,8 @@ class RestApi:
                 return self._answer(call, method, path, body)
         except RequestError as error:
             return error_response(error)
+        except WouldBlockError:
+            raise
         except Exception as error:
             _log.exception("%s %s failed", method, path)
             return error_response(RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
