@@ -259,3 +259,18 @@ def test_an_event_loop_does_not_wait_for_a_pool(dense: TFLiteEngine) -> None:
         with pytest.raises(WouldBlockError):
             asyncio.run(run_here())
     assert asyncio.run(run_here())
+
+
+def test_rows_that_are_compared_with_each_other_are_not_split() -> None:
+    import tensorflow as tf
+
+    engine = engine_of(
+        lambda x, z: {"y": tf.matmul(x, z, transpose_b=True)},
+        spec([None, 2]),
+        spec([None, 2], name="z"),
+    )
+    given = floats(*range(6)).reshape(3, 2)
+
+    answer = engine.run(KEY, {"x": given, "z": given})
+
+    np.testing.assert_array_equal(answer["y"], given @ given.T)
