@@ -387,3 +387,13 @@ def test_outputs_without_a_place_in_rows(outputs: dict[str, Any], message: str) 
         write_outputs(outputs, Format.ROW)
 
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize("rows", [[[], []], [[[], []], [[], []]]])
+def test_empty_rows_are_read_all_at_once_and_alike(rows: list[Any]) -> None:
+    spec = TensorSpec("x:0", "float", np.float32, None)
+    fast, exact = fast_array(rows, spec), fill_tensor(rows, spec, "x")
+
+    assert fast is not None
+    assert (fast.shape, fast.dtype) == (exact.shape, exact.dtype)
+    assert fast_array([[], [1.0]], spec) is None
