@@ -74,7 +74,10 @@ class Engine(Protocol):
 
     @property
     def may_block(self) -> bool:
-        """Whether `run` may wait for other requests; then an event loop must not call it."""
+        """Whether `run` may wait for other requests; then an event loop must not call it.
+
+        One that hardly ever waits may say no, and raise WouldBlockError where it would.
+        """
 
     @property
     def signature_defs(self) -> Mapping[str, "SignatureDef"]:

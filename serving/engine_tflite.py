@@ -1,5 +1,7 @@
 """The TFLite engine: pools of interpreters, each with one for every batch size it has met."""
 
+import asyncio
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -17,7 +19,7 @@ from privet.serving.engine import (
     shape_text,
     signature_from_proto,
 )
-from privet.serving.status import Code, RequestError, invalid_argument
+from privet.serving.status import Code, RequestError, WouldBlockError, invalid_argument
 from privet.serving.tflite_model import Shape, TFLiteModel
 
 if TYPE_CHECKING:
@@ -169,10 +171,17 @@ class TFLiteEngine:
         return results
 
     def _take_pool(self) -> _Pool:
-        """Locks a pool: the first that is free, as it has most shapes, or else one in turn."""
+        """Locks a pool: the first that is free, as it has most shapes, or else one in turn.
+
+        Raises:
+          WouldBlockError: none is free, and an event loop called. Long calls may be ahead of it.
+        """
         for pool in self._pools:
             if pool.lock.acquire(blocking=False):
                 return pool
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()  # raises where there is none
+            raise WouldBlockError("All pools are busy")
         pool = self._pools[next(self._turns) % len(self._pools)]
         pool.lock.acquire()
         return pool
@@ -223,8 +232,8 @@ class TFLiteEngine:
         try:
             whole = _invoke(self._allocate(plan, arrays), plan, arrays)
             parts = self._run_rows(plan, arrays)
-        except RequestError:
-            return False  # the values were none for this model
+        except (RequestError, ValueError):
+            return False  # the values were none for this model, or its parts do not join
         return all(_agree(whole[name], parts[name]) for name in plan.outputs)
 
 

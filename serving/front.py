@@ -20,7 +20,7 @@ from privet.serving.gzip_bodies import TooLargeError
 from privet.serving.page_paths import HEALTH_PATH, READINESS_PATH
 from privet.serving.rest import Response, RestApi, error_body, error_response
 from privet.serving.short_requests import ShortRequests
-from privet.serving.status import Code, RequestError
+from privet.serving.status import Code, RequestError, WouldBlockError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -115,7 +115,10 @@ class Front:
             return None
         if self._early_response(method, path, headers) is not None:
             return None
-        return self._complete(path, self._respond(method, path, headers, body))
+        try:
+            return self._complete(path, self._respond(method, path, headers, body))
+        except WouldBlockError:
+            return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request (ASGI 3)."""
@@ -129,9 +132,11 @@ class Front:
         self._under_way += 1
         try:
             body = await self._read_body(receive)
+            response = None
             if self._runs_inline(method, path, headers, body):
-                response = self._respond(method, path, headers, body)
-            else:
+                with contextlib.suppress(WouldBlockError):
+                    response = self._respond(method, path, headers, body)
+            if response is None:
                 response = await self._respond_in_pool(method, path, headers, body, start)
         except _DisconnectedError:
             return
@@ -210,6 +215,8 @@ class Front:
             self._short.forget(path)
         elif response.status == 200:
             self._short.note(path, started)
+        else:
+            self._short.note_error(path, started)
         return response
 
     async def _respond_in_pool(

@@ -22,7 +22,7 @@ from privet.serving.config import ServerConfig
 from privet.serving.grpc_service import GrpcApi, Method
 from privet.serving.health_service import HEALTH_SERVICE, HealthService
 from privet.serving.short_requests import ShortRequests
-from privet.serving.status import RequestError
+from privet.serving.status import RequestError, WouldBlockError
 from privet.serving.tls import TlsConfig
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -196,8 +196,11 @@ class _Calls:
         if len(content) <= short_requests.LONGEST_BYTES:
             request = grpc_service.parse(method, content)
             kind = grpc_service.kind(method, request)
-            if kind in self._short:
-                return self._timed(method, kind, request)
+            if kind in self._short and not grpc_service.has_more_elements(
+                request, short_requests.LONGEST_BYTES
+            ):
+                with contextlib.suppress(WouldBlockError):
+                    return self._timed(method, kind, request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._parsed, method, content)
 
@@ -209,7 +212,11 @@ class _Calls:
     def _timed(self, method: Method, kind: tuple[str, str, str], request: Any) -> bytes:
         """Answers a request, and notes how long requests of its kind take."""
         started = time.thread_time()
-        response, may_block = self._api.respond(method, request)
+        try:
+            response, may_block = self._api.respond(method, request)
+        except RequestError:
+            self._short.note_error(kind, started)
+            raise
         if may_block:
             self._short.forget(kind)
         else:
@@ -223,14 +230,15 @@ class _TokenInterceptor(aio.ServerInterceptor):
     def __init__(self, token: bytes) -> None:
         self._token = token
 
-        async def refuse(_content: bytes, context: aio.ServicerContext) -> bytes:
+        async def refuse(_requests: Any, context: aio.ServicerContext) -> bytes:
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "Wanted the server's token in the metadata, as authorization: Bearer <token>.",
             )
             raise AssertionError("abort raises")
 
-        self._refuse = grpc.unary_unary_rpc_method_handler(refuse)
+        # As a stream its messages are left unread, of which one may have any size.
+        self._refuse = grpc.stream_unary_rpc_method_handler(refuse)
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         if details.method.startswith(f"/{HEALTH_SERVICE}/"):

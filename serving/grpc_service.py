@@ -21,10 +21,10 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
-from privet.serving import protos
+from privet.serving import protos, tensors
 from privet.serving.metrics import Metrics
 from privet.serving.models import ModelRequest, Models
-from privet.serving.status import Code, RequestError, invalid_argument
+from privet.serving.status import Code, RequestError, WouldBlockError, invalid_argument
 from privet.serving.versions import Servable
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -64,9 +64,17 @@ class Answer(NamedTuple):
 class GrpcApi:
     """PredictionService and ModelService over a server's models."""
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
+    def __init__(self, models: Models, metrics: Metrics, *, may_reload: bool = True) -> None:
+        """Answers from `models`.
+
+        Args:
+          models: what is served.
+          metrics: where requests are counted.
+          may_reload: whether clients may say what is served.
+        """
         self._models = models
         self._metrics = metrics
+        self._may_reload = may_reload
         prediction = (
             Method("Predict", PredictRequest, self._predict, counts_model=True),
             Method("Classify", ClassificationRequest, self._classify, counts_model=True),
@@ -91,6 +99,7 @@ class GrpcApi:
 
         Raises:
           RequestError: the request cannot be answered; its message is as short as TF Serving's.
+          WouldBlockError: an event loop called, and would have to wait.
         """
         name = request.model_spec.name if method.counts_model else ""
         try:
@@ -99,6 +108,8 @@ class GrpcApi:
                 return answer.response.SerializeToString(), answer.may_block
         except RequestError as error:
             raise RequestError(error.code, _cut(error.message)) from error
+        except WouldBlockError:
+            raise
         except Exception as error:
             _log.exception("A gRPC request failed")
             raise RequestError(Code.INTERNAL, _cut(f"{type(error).__name__}: {error}")) from error
@@ -149,6 +160,13 @@ class GrpcApi:
         return Answer(response)
 
     def _reload(self, request: Any) -> Answer:
+        if not self._may_reload:
+            raise RequestError(
+                Code.PERMISSION_DENIED,
+                "HandleReloadConfigRequest loads any directory that this server can read, and "
+                "anybody may reach it. Start it with --auth_token_file, with client_verify in "
+                "--ssl_config_file, or on a loopback --host.",
+            )
         self._models.reload(request.config)
         response = ReloadConfigResponse()
         response.status.SetInParent()  # OK
@@ -182,6 +200,13 @@ def kind(method: Method, request: Any) -> tuple[str, str, str]:
     """What requests have in common that take the same time: method, model and signature."""
     spec = getattr(request, "model_spec", _NO_MODEL)
     return method.name, spec.name, spec.signature_name
+
+
+def has_more_elements(request: Any, limit: int) -> bool:
+    """Whether a tensor in a request has more elements than `limit`: few bytes may ask for many."""
+    if not isinstance(request, PredictRequest):
+        return False
+    return any(tensors.has_more_elements(proto, limit) for proto in request.inputs.values())
 
 
 def _check_has_model_spec(request: Any) -> None:

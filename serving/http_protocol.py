@@ -72,6 +72,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline = self.loop.time() + limits.head_seconds
         self._head_bytes = 0  # of a head that is not complete
         self._in_body = False
+        self._trailer_bytes = 0  # that came since the last ones of a body
 
     def connection_made(self, transport: Any) -> None:
         """Begins; refuses one connection too many."""
@@ -82,7 +83,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parses what came; what is begun by it runs later."""
         head_starts = not self._in_body and not self._head_bytes
-        if not self._in_body:
+        cycle_of_body, body_bytes, data_bytes = None, 0, len(data)
+        if self._in_body:
+            cycle_of_body, body_bytes = self.cycle, len(self.cycle.body)
+        else:
             self._head_bytes += len(data)
         self._parsing = True
         while data:
@@ -99,7 +103,10 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle, application = self._starting
             self._starting = None
             self._start_asgi_task(cycle, application)
-        if self._head_bytes > self._limits.head_bytes:
+        if cycle_of_body is not None and self._in_body and self.cycle is cycle_of_body:
+            grew = len(self.cycle.body) > body_bytes
+            self._trailer_bytes = 0 if grew else self._trailer_bytes + data_bytes
+        if max(self._head_bytes, self._trailer_bytes) > self._limits.head_bytes:
             self._refuse_head()
         elif self._head_bytes and head_starts:
             self._deadline = min(self._deadline, self.loop.time() + self._limits.head_seconds)
@@ -120,8 +127,10 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _RefusedError
         self._head_bytes = 0
         self._in_body = True
+        self._trailer_bytes = 0
         self._deadline = self.loop.time() + self._limits.body_seconds
         super().on_headers_complete()
+        self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Answers at once what can be, else starts the application; not before all is parsed."""

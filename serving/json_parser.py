@@ -25,8 +25,9 @@ _ESCAPES = {
     '"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t",
 }  # fmt: skip
 # What the standard library reads otherwise than RapidJSON: escaped surrogates, which may be lone;
-# exponents and digits that may be beyond a double.
-_NOT_STANDARD = re.compile(rb"\\u[dD][89a-fA-F]|[eE]\+?[0-9]{3}|[0-9]{300}")
+# exponents and digits that may be beyond a double. Digits are looked at from their first one only:
+# from each, runs of 299 would take 300 times as long, in which no other thread gets a turn.
+_NOT_STANDARD = re.compile(rb"\\u[dD][89a-fA-F]|[eE]\+?[0-9]{3}|(?<![0-9])[0-9]{300}")
 # RapidJSON skips each byte of a byte order mark by itself.
 _BYTE_ORDER_MARK = re.compile(rb"\xef?\xbb?\xbf?")
 # What cannot start a value. RapidJSON takes a NUL byte for the end, and so there is one.

@@ -22,7 +22,7 @@ import numpy as np
 from privet.components.shared.signatures import EXAMPLES_INPUT
 from privet.serving.engine import Engine, Signature
 from privet.serving.prometheus import Family, Histogram, Scalar, exponential_limits, write_page
-from privet.serving.status import Code, RequestError
+from privet.serving.status import Code, RequestError, WouldBlockError
 from privet.serving.versions import State, VersionStatus
 from privet.serving.warmup import WarmUp
 
@@ -297,6 +297,9 @@ class Call:
         trace: TracebackType | None,
     ) -> None:
         _call_under_way.reset(self._token)
+        if isinstance(error, WouldBlockError):  # it begins again in another thread
+            self._metrics.under_way.discard(self)
+            return
         if error is None:
             status = "OK"
         else:

@@ -12,7 +12,7 @@ from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter
 from privet.serving.metrics import Metrics
 from privet.serving.models import ModelRequest, Models
-from privet.serving.status import Code, RequestError, invalid_argument
+from privet.serving.status import Code, RequestError, WouldBlockError, invalid_argument
 from privet.serving.versions import Servable
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?"
@@ -74,6 +74,9 @@ class RestApi:
           method: in capitals.
           path: as it was sent, with its percent signs, without the query.
           body: in full, and unpacked.
+
+        Raises:
+          WouldBlockError: an event loop called, and would have to wait.
         """
         if path[:4].lower() != "/v1/":
             return _not_found()
@@ -97,6 +100,8 @@ class RestApi:
                         return self._status(request)
         except RequestError as error:
             return error_response(error)
+        except WouldBlockError:
+            raise
         except Exception as error:
             _log.exception("%s %s failed", method, path)
             return error_response(RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}"))

@@ -1,6 +1,7 @@
 """A running server: the models it has loaded, its REST API and its gRPC API, from start to stop."""
 
 import contextlib
+import ipaddress
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,7 +14,7 @@ from privet.serving.loading import serve_models
 from privet.serving.metrics import Metrics
 from privet.serving.models import Models
 from privet.serving.monitoring import read_metrics_path
-from privet.serving.tls import read_tls
+from privet.serving.tls import TlsConfig, read_tls
 from privet.serving.tokens import read_token
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class RunningServer:
                 from privet.serving import grpc_server, grpc_service  # import TensorFlow
 
                 self._grpc = grpc_server.GrpcServer(
-                    grpc_service.GrpcApi(models, metrics),
+                    grpc_service.GrpcApi(
+                        models, metrics, may_reload=knows_clients(config.host, token, tls)
+                    ),
                     config,
                     is_ready=models.is_ready,
                     token=token,
@@ -133,6 +136,16 @@ class RunningServer:
             self._grpc.join()
         if self._rest is not None:
             self._rest.join()
+
+
+def knows_clients(host: str, token: bytes | None, tls: TlsConfig | None) -> bool:
+    """Whether clients have to show who they are, or are on this machine."""
+    if token is not None or (tls is not None and tls.client_verify):
+        return True
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # the name of a machine
+        return False
 
 
 def _address(host: str, port: int) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import gc
 import signal
 import threading
 from pathlib import Path
@@ -72,6 +73,8 @@ def serve(arguments: argparse.Namespace) -> int:
         before[number] = signal.signal(number, ask_to_stop)
     try:
         with RunningServer(config, announce=_say) as server:
+            gc.collect()
+            gc.freeze()  # what is loaded stays, so no later collection need look through it
             _say(_ready_line(server) + _note(config))
             while not stopping.wait(1.0):
                 server.check()

@@ -39,6 +39,14 @@ class ShortRequests:
             self._seconds.clear()
         self._seconds[kind] = time.thread_time() - started
 
+    def note_error(self, kind: Hashable, started: float) -> None:
+        """Notes a request that was refused; arguments as of `note`.
+
+        To find an error may take long too. A quick one tells nothing of those that run.
+        """
+        if time.thread_time() - started >= _LONGEST_SECONDS:
+            self.forget(kind)
+
     def forget(self, kind: Hashable) -> None:
         """Takes a kind for long from now on: it may wait for others."""
         self._seconds.pop(kind, None)

@@ -27,6 +27,13 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
+class WouldBlockError(Exception):
+    """A model would keep an event loop waiting; its request is to be answered in another thread.
+
+    No RequestError: nothing is wrong with the request, and no client sees this.
+    """
+
+
 class RequestError(ServingError):
     """A request that cannot be answered.
 

@@ -45,6 +45,9 @@ _PACKED_FIELDS = {
 # value repeats, 40 bytes can ask for any amount of memory.
 _MAXIMUM_FILL_BYTES = 256 * 1024 * 1024
 
+# TensorFlow's limit. The product of the sizes of a million dimensions takes minutes.
+_MAXIMUM_RANK = 254
+
 _STRING = 7
 
 
@@ -59,7 +62,7 @@ def array_from_proto(proto: Any) -> np.ndarray:
       ValueError: the proto is not consistent, or of a type that arrays cannot hold.
     """
     number = proto.dtype
-    shape = [dimension.size for dimension in proto.tensor_shape.dim]
+    shape = _shape(proto)
     if shape and min(shape) < 0:
         raise ValueError(f"shape {shape} has a negative dimension")
     dtype, count = _numpy_type(number), math.prod(shape)
@@ -72,6 +75,14 @@ def array_from_proto(proto: Any) -> np.ndarray:
         raise ValueError(f"{len(content)} bytes for {count} elements of {dtype}")
     array = np.frombuffer(content, dtype).reshape(shape)
     return array.view(np.uint8) != 0 if dtype.kind == "b" else array
+
+
+def has_more_elements(proto: Any, limit: int) -> bool:
+    """Whether a TensorProto asks for more elements than `limit`, or has no such shape at all."""
+    try:
+        return math.prod(_shape(proto)) > limit
+    except ValueError:
+        return True
 
 
 def fill_proto(target: Any, array: np.ndarray) -> None:
@@ -109,6 +120,14 @@ def pack_proto(target: Any, array: np.ndarray) -> None:
         return
     _fill_type_and_shape(target, array)
     target.tensor_content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _shape(proto: Any) -> list[int]:
+    """The sizes of a TensorProto's dimensions."""
+    dimensions = proto.tensor_shape.dim
+    if len(dimensions) > _MAXIMUM_RANK:
+        raise ValueError(f"{len(dimensions)} dimensions, more than {_MAXIMUM_RANK}")
+    return [dimension.size for dimension in dimensions]
 
 
 def _fill_type_and_shape(target: Any, array: np.ndarray) -> int:

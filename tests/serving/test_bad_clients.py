@@ -266,3 +266,40 @@ def test_drain_ends_after_its_time(start_rest: Start) -> None:
         server.rest.ask_to_stop()
         assert status(busy.recv(65536)) == 503
         server.models.gate.set()
+
+
+CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(ROW) + ROW + b"\r\n0\r\n"
+
+
+def test_trailers_are_no_headers(server: SimpleNamespace) -> None:
+    with connect(server) as client:
+        for _ in range(3):  # the last ones take the short way
+            client.sendall(CHUNKS + b"Content-Encoding: gzip\r\n\r\n")
+            assert client.recv(65536).endswith(ANSWER)
+
+
+@pytest.mark.parametrize("trailer", [b"X: " + b"a" * 1000, b"X: a\r\n" * 100 + b"Y: b\r\n"])
+def test_endless_trailers_are_refused(start_rest: Start, trailer: bytes) -> None:
+    server = start_rest()
+    with connect(server) as client:
+        client.sendall(CHUNKS)
+        received = b""
+        try:
+            for _ in range(2000):  # two megabytes at most
+                client.sendall(trailer)
+            received = client.recv(65536)
+        except ConnectionError:
+            return  # it closed while this sent
+    assert status(received) == 431
+
+
+def test_many_small_chunks_are_no_trailers(start_rest: Start) -> None:
+    server = start_rest()
+    with connect(server) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        body = b" " * 20_000 + ROW
+        for byte in body:
+            client.sendall(b"1\r\n" + bytes([byte]) + b"\r\n")
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(65536).endswith(ANSWER)

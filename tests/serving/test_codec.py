@@ -243,3 +243,13 @@ def test_layout_of_responses() -> None:
 def test_a_response_has_an_output() -> None:
     with pytest.raises(RequestError, match="Cannot convert empty tensor map to JSON"):
         write_outputs({}, Format.ROW)
+
+
+@pytest.mark.parametrize("rows", [[[], []], [[[], []], [[], []]]])
+def test_empty_rows_are_read_all_at_once_and_alike(rows: list[Any]) -> None:
+    spec = TensorSpec("x:0", "float", np.float32, None)
+    fast, exact = fast_array(rows, spec), fill_tensor(rows, spec, "x")
+
+    assert fast is not None
+    assert (fast.shape, fast.dtype) == (exact.shape, exact.dtype)
+    assert fast_array([[], [1.0]], spec) is None

@@ -1,5 +1,7 @@
 """The TFLite engine: shapes, batches in parts, pools, and which models it takes."""
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from privet.components.shared.errors import ServingError
 from privet.serving import engine_tflite, tflite_model
 from privet.serving.engine_tflite import TFLiteEngine
-from privet.serving.status import Code, RequestError
+from privet.serving.status import Code, RequestError, WouldBlockError
 
 KEY = "serving_default"
 
@@ -244,3 +246,31 @@ def test_tflite_with_select_operators_is_refused_as_tf_serving_could_not_run_it(
     ]
     with pytest.raises(ServingError, match="FlexMatrixInverse"):
         TFLiteEngine(converter.convert())
+
+
+def test_an_event_loop_does_not_wait_for_a_pool(dense: TFLiteEngine) -> None:
+    async def run_here() -> dict[str, np.ndarray]:
+        return dense.run(KEY, {"x": np.zeros((1, 2), np.float32)})
+
+    assert asyncio.run(run_here())
+    with contextlib.ExitStack() as stack:
+        for pool in dense._pools:
+            stack.enter_context(pool.lock)
+        with pytest.raises(WouldBlockError):
+            asyncio.run(run_here())
+    assert asyncio.run(run_here())
+
+
+def test_rows_that_are_compared_with_each_other_are_not_split() -> None:
+    import tensorflow as tf
+
+    engine = engine_of(
+        lambda x, z: {"y": tf.matmul(x, z, transpose_b=True)},
+        spec([None, 2]),
+        spec([None, 2], name="z"),
+    )
+    given = floats(*range(6)).reshape(3, 2)
+
+    answer = engine.run(KEY, {"x": given, "z": given})
+
+    np.testing.assert_array_equal(answer["y"], given @ given.T)

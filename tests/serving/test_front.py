@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from privet.components.shared.errors import ConfigError
 from privet.serving.rest import Response
+from privet.serving.status import WouldBlockError, invalid_argument
 from privet.serving.tokens import matches, read_token
 
 Start = Callable[..., SimpleNamespace]
@@ -251,3 +253,47 @@ def test_access_log_is_off_by_default(start_rest: Start, capfd: pytest.CaptureFi
     ask(start_rest(), body=ROW)
 
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_would_block_the_event_loop_is_answered_in_the_pool(start_rest: Start) -> None:
+    server = start_rest()
+    run, threads = server.models.run, []
+
+    def run_elsewhere(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        if threads[-1] == "rest":
+            raise WouldBlockError("busy")
+        return run(*arguments)
+
+    server.models.run = run_elsewhere
+
+    # By the short way, and by the application where the body comes after the head.
+    assert [ask(server, body=ROW).status for _ in range(3)] == [200] * 3
+    assert "rest" in threads
+    assert threads[-1] != "rest"
+
+
+def test_slow_errors_of_a_short_path_leave_the_event_loop(start_rest: Start) -> None:
+    server = start_rest()
+    run, threads = server.models.run, []
+
+    def run_or_fail(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        if arguments[1]["x"][0] < 0:
+            end = time.thread_time() + 0.01
+            while time.thread_time() < end:
+                pass
+            raise invalid_argument("no")
+        return run(*arguments)
+
+    server.models.run = run_or_fail
+    wrong = b'{"instances": [-1.0]}'
+    assert [ask(server, body=body).status for body in (ROW, ROW, wrong, wrong)] == [
+        200,
+        200,
+        400,
+        400,
+    ]
+
+    assert threads[1:3] == ["rest", "rest"]
+    assert threads[3] != "rest"

@@ -15,6 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from privet.components.shared.errors import ServingError
 from privet.serving import tensors
 from privet.serving.ports import free_port
+from privet.serving.running import knows_clients
+from privet.serving.status import Code, RequestError, WouldBlockError
 from privet.serving.tls import TlsConfig
 
 Start = Callable[..., SimpleNamespace]
@@ -252,3 +254,99 @@ def test_a_port_in_use_is_said(start_grpc: Start) -> None:
     with pytest.raises(ServingError, match=r"the port cannot be bound\. .* --port"):
         GrpcServer(GrpcApi(taken.models, Metrics()), config, is_ready=lambda: True)
     assert threading.active_count() == threads
+
+
+def test_no_message_is_read_before_the_token(start_grpc: Start) -> None:
+    server = start_grpc(token=b"secret")
+    never = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        never.wait(20)
+        yield b""
+
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.stream_unary(PREDICT)
+        code, _ = error_of(lambda: call(nothing(), timeout=5))
+        never.set()
+
+    assert code == "UNAUTHENTICATED"
+
+
+def test_only_what_is_short_and_waits_for_nobody_runs_in_the_event_loop(start_grpc: Start) -> None:
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+    server = start_grpc()
+    run, threads, busy = server.models.run, [], False
+
+    def run_and_note(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        if busy and threads[-1] == "grpc":
+            raise WouldBlockError("busy")
+        return run(*arguments)
+
+    server.models.run = run_and_note
+    large = PredictRequest.FromString(request(1))  # a hundred bytes that ask for 400,000
+    large.inputs["x"].Clear()
+    large.inputs["x"].MergeFrom(fill_request(100_000))
+    with predicting(server.address) as predict:
+        predict(request(1), timeout=20)
+        predict(request(1), timeout=20)
+        predict(large.SerializeToString(), timeout=20)
+        assert threads[1] == "grpc"
+        assert threads[2] != "grpc"
+        predict(request(1), timeout=20)
+        predict(request(1), timeout=20)
+        busy = True
+        assert answer(predict(request(2), timeout=20)) == [2.0]
+        assert threads[-2] == "grpc"
+        assert threads[-1] != "grpc"
+
+
+def fill_request(size: int) -> Any:
+    """A tensor of zeros that carries none of them."""
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+    proto = TensorProto(dtype=1)
+    proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+def test_models_are_changed_only_by_clients_that_are_known() -> None:
+    from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+
+    from privet.serving.grpc_service import MODEL_SERVICE, GrpcApi
+    from privet.serving.metrics import Metrics
+    from privet.serving.models import Models
+
+    changed: list[str] = []
+    models: Any = Models(lambda config: changed.append(config.name))  # type: ignore[func-returns-value, arg-type]
+    api = GrpcApi(models, Metrics(), may_reload=False)
+    wanted = ReloadConfigRequest()
+    wanted.config.model_config_list.config.add(name="m", base_path="/")
+    reload = next(m for m in api.services[MODEL_SERVICE] if m.name.startswith("HandleReload"))
+
+    with pytest.raises(RequestError, match="--auth_token_file") as caught:
+        api.respond(reload, wanted)
+
+    assert caught.value.code is Code.PERMISSION_DENIED
+    assert changed == []
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "client_verify", "known"),
+    [
+        ("127.0.0.1", None, False, True),
+        ("localhost", None, False, True),
+        ("::1", None, False, True),
+        ("0.0.0.0", None, False, False),
+        ("server.example", None, False, False),
+        ("0.0.0.0", b"secret", False, True),
+        ("0.0.0.0", None, True, True),
+    ],
+)
+def test_clients_are_known_by_token_certificate_or_place(
+    host: str, token: bytes | None, client_verify: bool, known: bool
+) -> None:
+    tls = TlsConfig(b"", b"", client_verify=client_verify)
+
+    assert knows_clients(host, token, tls) is known

@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+import tracemalloc
 from decimal import Context, Decimal
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privet.serving import json_parser
+from privet.serving import document, json_parser
 from privet.serving.document import parse_document
 from privet.serving.json_writer import PrettyWriter, debug_text, decimal
 from privet.serving.status import RequestError
@@ -204,3 +206,28 @@ def test_writer_lays_out_as_rapidjson_does() -> None:
     writer.end_object()
 
     assert writer.text() == '{\n    "a": [\n        1, 2],\n    "q\\u001F\\n": {}\n}'
+
+
+def test_runs_of_digits_are_searched_once() -> None:
+    def seconds(body: bytes) -> float:
+        def once() -> float:
+            start = time.perf_counter()
+            json_parser._NOT_STANDARD.search(body)
+            return time.perf_counter() - start
+
+        return min(once() for _ in range(5))
+
+    # From each digit on, a run of 299 would take some hundred times as long as others.
+    assert seconds((b"1" * 299 + b",") * 1000) < 5 * seconds(b"1," * 150 * 1000)
+    assert json_parser._NOT_STANDARD.search(b"," + b"1" * 300)
+
+
+def test_a_body_of_many_objects_is_looked_at_without_memory() -> None:
+    tracemalloc.start()
+    try:
+        assert document._KEYS_ONLY.fullmatch(b"{}" * 100_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1_000_000

@@ -138,3 +138,16 @@ def test_arrays_that_no_tensor_holds_are_refused() -> None:
 
     with pytest.raises(ValueError, match="datetime64"):
         tensors.fill_proto(TensorProto(), np.array(["2020-01-01"], "datetime64[D]"))
+
+
+def test_too_many_dimensions_are_refused_before_their_product_is_computed() -> None:
+    made = proto(shape=(2**62,) * 255)
+
+    with pytest.raises(ValueError, match="255 dimensions, more than 254"):
+        tensors.array_from_proto(made)
+    assert tensors.has_more_elements(made, 2**62)
+
+
+def test_a_shape_tells_how_many_elements_a_tensor_asks_for() -> None:
+    assert tensors.has_more_elements(proto(shape=(3, 4)), 11)
+    assert not tensors.has_more_elements(proto(shape=(3, 4)), 12)
