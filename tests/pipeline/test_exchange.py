@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from privet.components.ingest.config import FORMATS
+from privet.components.ingest.formats import FORMATS
 from privet.components.shared import storage
 from privet.components.shared.errors import ConfigError, DataError, StoreError
 from privet.components.shared.schema import Schema

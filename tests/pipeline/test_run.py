@@ -301,6 +301,7 @@ class TestRuns:
         assert cli.main(["report", "--compare", paths[0], paths[0]]) == cli.EXIT_USAGE
 
 
+@pytest.mark.slow
 def test_public_data_are_ingested_and_calibrated_on(project):
     rows = project.rows.read_text().replace("client-", "volunteer-")
     project.folder.joinpath("public.csv").write_text(rows)

@@ -256,7 +256,8 @@ def test_warm_up_replays_on_both_engines(
     folder = servable(kind, "int8_weights")
     engine = load_engine(folder, prefer_tflite_model)
 
-    assert warm_up(engine, folder, 1) == 2
+    warmed = warm_up(engine, folder, 1)
+    assert (warmed.requests, warmed.made_up) == (2, False)
     engine.close()
 
 

@@ -42,6 +42,7 @@ def refusal(row: dict[str, Any]) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     tables=tables,

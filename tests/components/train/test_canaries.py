@@ -98,7 +98,7 @@ def test_a_large_model_has_canaries_on_some_of_its_weights() -> None:
     canaries, state = everyone(3, shapes=shapes)
     before = nothing(shapes=shapes)
     total = canaries.add(state, before, norm=1.0, masks=(), round_number=1)
-    assert 2**13 < np.count_nonzero(flat(total)) <= 2**14  # of three signs none is 0
+    assert 2**12 < np.count_nonzero(flat(total)) <= 2**13  # of three signs none is 0
     assert not any(part.any() for part in before)
     one = state._replace(included=np.array([True, False, False]))
     alone = canaries.add(one, before, norm=1.0, masks=(), round_number=1)

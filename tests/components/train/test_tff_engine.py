@@ -86,6 +86,7 @@ print("closed")
     assert done.stdout == "closed\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_by", ["client", "examples"])
 def test_tff_quantizes_as_the_other_engines_do(
     weight_by: str, make_engine: Any, train_config: Any, store_of: Any, schema_of: Any, client: Any

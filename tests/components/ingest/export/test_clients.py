@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from privet.components.ingest.config import FORMATS
 from privet.components.ingest.export import clients
 from privet.components.ingest.export.clients import Counts, export_clients, format_of
+from privet.components.ingest.formats import FORMATS
 from privet.components.shared.errors import DataError, StoreError
 
 
