@@ -8,9 +8,9 @@ int8 (TensorFlow Lite), with weights as they are drawn: neither speed depends on
 - evaluation: the step as `privet run` does it, on Beam's runner in one process: read the store, run
   both models, all metrics overall and of every client, intervals by 200 replicates of the
   bootstrap, evaluation.json and per_client/.
-- bare inference: both models on the same images, which are in memory already, in the batches that
-  are quickest for each: TensorFlow on 512 at a time on all cores, TensorFlow Lite on 256 at a time
-  on one thread.
+- bare inference: one model after the other on the same images, which are in memory already, in the
+  batches that are quickest for each: TensorFlow on 512 at a time on all cores, TensorFlow Lite on
+  256 at a time on one thread, its default. (The evaluation runs them side by side.)
 
 Both run in turns; the ratio is bare inference over evaluation, which holds at 1 / 1.3.
 """

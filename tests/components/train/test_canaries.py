@@ -102,7 +102,7 @@ def test_a_large_model_has_canaries_on_some_of_its_weights() -> None:
     assert not any(part.any() for part in before)
     one = state._replace(included=np.array([True, False, False]))
     alone = canaries.add(one, before, norm=1.0, masks=(), round_number=1)
-    assert np.linalg.norm(flat(alone)) == pytest.approx(1.0)
+    assert np.linalg.norm(flat(alone).astype(np.float64)) == pytest.approx(1.0)
     assert canaries.observe(one, alone, ()).all_iterates[0] == pytest.approx(1.0)
 
 
