@@ -12,7 +12,7 @@ seconds each; medians over 5 turns.
 - start: from the command to the first answer, and memory after 1,000 requests; in an environment
   that has requirements-tflite.txt alone, whose Python the environment variable PRIVET_TFLITE_PYTHON
   names (`make thin` makes one), else in this one.
-- soak: 10 minutes at about half of the load that `rest` reaches: memory and failures.
+- soak: 10 minutes at more than half of the load that `rest` reaches: memory and failures.
 
 For scale, the same model (.tflite, one image, 16 connections) by other Python servers on a machine
 of this size: KServe 0.21 1,270 requests a second, LitServe 0.2.19 930, MLServer 1.7.1 640, BentoML
@@ -187,7 +187,7 @@ def start(folder: str, quick: bool) -> list[dict[str, Any]]:
 
 
 def soak(folder: str, quick: bool) -> list[dict[str, Any]]:
-    """Ten minutes at half load: no failure, and memory that stays."""
+    """Ten minutes at more than half load: no failure, and memory that stays."""
     base_path, bodies = publish(Path(folder))
     port = free_port()
     minutes = 2 if quick else 10
@@ -196,7 +196,7 @@ def soak(folder: str, quick: bool) -> list[dict[str, Any]]:
         full = wrk(url, bodies[1], seconds=5)
         memory, failed, rates = [], 0, []
         for _ in range(4 * minutes):
-            load = wrk(url, bodies[1], seconds=15, pause_ms=2)
+            load = wrk(url, bodies[1], seconds=15, pause_ms=1)
             failed += load.failed
             rates.append(load.rate)
             memory.append(resident_bytes(process))
@@ -205,7 +205,7 @@ def soak(folder: str, quick: bool) -> list[dict[str, Any]]:
     return [
         {
             **figure(
-                f"memory after {minutes} minutes at half load",
+                f"memory after {minutes} minutes under load",
                 after / 2**20,
                 "MiB",
                 ratio=before / after,
